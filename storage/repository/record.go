@@ -1,0 +1,85 @@
+package repository
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/replicate/replicate"
+)
+
+// A Ref says where a frame lies and what it holds.
+type Ref struct {
+	Pack replicate.Hash `json:"pack"`
+	Off  uint32         `json:"off"`
+	Len  uint32         `json:"len"`  // stored bytes, codec byte included
+	Raw  uint32         `json:"raw"`  // decoded bytes
+	Hash replicate.Hash `json:"hash"` // BLAKE3 of the decoded bytes
+}
+
+// A Record is one JSON line of a repository's metadata. Exactly one of the pointers is set; none for a kind that
+// this version does not know, which is kept as it is.
+type Record struct {
+	Line []byte         // without the line end
+	Hash replicate.Hash // BLAKE3 of Line; breaks ties
+
+	Experiment *ExperimentRow
+	Commit     *CommitRow
+	Stream     *StreamRow
+	Set        *Set
+	Delete     *Delete
+}
+
+// A Row is what the records that carry data have in common.
+type Row struct {
+	Tree   []Ref            // frames of the tree, in order
+	Packs  []replicate.Hash // every pack the record needs
+	Before time.Time        // store time: landing later makes the record late
+}
+
+// An ExperimentRow is the record that begins an experiment. Its Tree is the code tree.
+type ExperimentRow struct {
+	replicate.Experiment
+	Row
+}
+
+// A CommitRow is the record of a commit.
+type CommitRow struct {
+	replicate.Commit
+	Row
+}
+
+// A StreamKind names one of the two streams of an experiment.
+type StreamKind string
+
+const (
+	MetricsStream StreamKind = "metrics" // points, counted
+	OutputStream  StreamKind = "output"  // bytes, counted
+)
+
+// A StreamRow is one stretch of a stream of one writer: positions [From, To).
+type StreamRow struct {
+	Stream     StreamKind
+	Experiment replicate.ID
+	Writer     string // 16 hex digits, new for each process that records
+	Seq        int64
+	From, To   int64
+	Frame      *Ref   // where the content is,
+	Inline     []byte // or the frame itself, when it is small
+	Summary    map[string]replicate.Summary
+	Row
+}
+
+// A Set changes facts of an experiment: per field, and per tag inside tags, the latest At wins.
+type Set struct {
+	Experiment replicate.ID
+	At         time.Time // store time
+	By         string
+	Fields     map[string]json.RawMessage
+}
+
+// A Delete kills the rows of an experiment or a commit that were checked before it.
+type Delete struct {
+	ID replicate.ID
+	At time.Time // store time
+	By string
+}
