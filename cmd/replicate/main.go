@@ -1,0 +1,193 @@
+// Command replicate records, lists, mounts and copies out machine-learning experiments.
+//
+// Each subcommand is one file, which begins with its help text. ui.go has the rules of output, world.go what a command knows
+// of the process around it. The command knows no format and no protocol: it asks the packages below it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/replicate/replicate"
+)
+
+func main() { os.Exit(run(newWorld(), os.Args[1:])) }
+
+// commands lists every subcommand in the order of the help.
+func commands(w *world) []*cli.Command {
+	return []*cli.Command{
+		versionCommand(w),
+	}
+}
+
+// run carries out one command line and returns its exit code.
+func run(w *world, args []string) int {
+	app := newApp(w)
+	args = flagsFirst(app.Commands, args)
+	err := app.RunContext(context.Background(), append([]string{"replicate"}, args...))
+	return w.exit(err)
+}
+
+func newApp(w *world) *cli.App {
+	app := &cli.App{
+		Name:                      "replicate",
+		Usage:                     "experiments as a file system",
+		Commands:                  commands(w),
+		Reader:                    w.stdin,
+		Writer:                    w.stdout,
+		ErrWriter:                 w.stderr,
+		HideVersion:               true,
+		UseShortOptionHandling:    true, // -qs x
+		DisableSliceFlagSeparator: true, // -f "x in (a, b)" is one filter
+		OnUsageError:              usageError,
+		ExitErrHandler:            func(*cli.Context, error) {}, // run decides
+		Action: func(c *cli.Context) error {
+			if c.NArg() == 0 {
+				return cli.ShowAppHelp(c)
+			}
+			return unknownCommand(c.App.Commands, c.Args().First())
+		},
+	}
+	for _, command := range app.Commands {
+		command.OnUsageError = usageError
+		command.UseShortOptionHandling = true
+		command.HideHelpCommand = true
+	}
+	return app
+}
+
+// usageError replaces the library's answer to a bad flag, which is the whole help on stdout.
+func usageError(c *cli.Context, err error, _ bool) error {
+	text := strings.TrimPrefix(err.Error(), "flag ")
+	if name, ok := strings.CutPrefix(text, "provided but not defined: "); ok {
+		text = "unknown flag " + name
+	}
+	e := replicate.Errorf(replicate.Usage, "%s", text)
+	if c.Command != nil && c.Command.Name != "" && c.Command.Name != "replicate" {
+		e.Op = c.Command.Name
+		return e.WithHint("replicate %s -h lists the flags", c.Command.Name)
+	}
+	return e.WithHint("replicate -h lists the commands")
+}
+
+func unknownCommand(commands []*cli.Command, name string) error {
+	var names []string
+	for _, c := range commands {
+		if !c.Hidden {
+			names = append(names, c.Names()...)
+		}
+	}
+	e := replicate.Errorf(replicate.Usage, "unknown command %q", name)
+	if near := replicate.Nearest(name, names); near != "" {
+		return e.WithHint("did you mean %q?", near)
+	}
+	return e.WithHint("replicate -h lists the commands")
+}
+
+// flagsFirst moves the flags of a subcommand before its arguments, because the library stops reading flags at the first
+// argument. Everything behind "--" stays as it is, with the "--".
+func flagsFirst(commands []*cli.Command, args []string) []string {
+	if len(args) == 0 {
+		return args
+	}
+	i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[0]) })
+	if i < 0 || commands[i].SkipFlagParsing {
+		return args
+	}
+	command := commands[i]
+	flags := []string{args[0]}
+	var rest []string
+	for args = args[1:]; len(args) > 0; args = args[1:] {
+		arg := args[0]
+		switch {
+		case arg == "--":
+			rest = append(rest, args...)
+			args = args[:1]
+		case len(arg) > 1 && arg[0] == '-' && !isNumber(arg):
+			flags = append(flags, arg)
+			if takesValue(command, arg) && len(args) > 1 {
+				flags = append(flags, args[1])
+				args = args[1:]
+			}
+		default:
+			rest = append(rest, arg)
+		}
+	}
+	return append(append(flags, "--"), rest...)
+}
+
+func isNumber(arg string) bool { return arg[1] >= '0' && arg[1] <= '9' }
+
+// takesValue reports whether a flag as typed (-o, --output, -qs) expects the next argument as its value.
+func takesValue(command *cli.Command, arg string) bool {
+	name := strings.TrimLeft(arg, "-")
+	if strings.Contains(name, "=") {
+		return false
+	}
+	flag := findFlag(command, name)
+	if flag == nil && !strings.HasPrefix(arg, "--") { // several short ones: the last decides
+		flag = findFlag(command, name[len(name)-1:])
+	}
+	documented, ok := flag.(cli.DocGenerationFlag)
+	return ok && documented.TakesValue()
+}
+
+func findFlag(command *cli.Command, name string) cli.Flag {
+	for _, flag := range command.Flags {
+		if slices.Contains(flag.Names(), name) {
+			return flag
+		}
+	}
+	return nil
+}
+
+// Exit codes of every command but run and attach, which return the job's own.
+const (
+	exitError     = 1
+	exitUsage     = 2
+	exitNotFound  = 3
+	exitAmbiguous = 4
+)
+
+// An exitCode ends the command with a code and prints nothing more.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// exit prints an error as people see it and returns the code for it.
+func (w *world) exit(err error) int {
+	if err == nil {
+		return 0
+	}
+	if code, ok := errors.AsType[exitCode](err); ok {
+		return int(code)
+	}
+	w.report("error", err)
+	switch replicate.KindOf(err) {
+	case replicate.Usage:
+		return exitUsage
+	case replicate.NotFound:
+		return exitNotFound
+	case replicate.Ambiguous:
+		return exitAmbiguous
+	}
+	return exitError
+}
+
+func versionCommand(w *world) *cli.Command {
+	return &cli.Command{
+		Name:  "version",
+		Usage: "print the version",
+		Action: func(*cli.Context) error {
+			_, err := io.WriteString(w.stdout, "replicate "+replicate.Version+"\n")
+			return err
+		},
+	}
+}

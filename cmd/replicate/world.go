@@ -1,0 +1,45 @@
+package main
+
+import (
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A world is what a command knows of the process around it. It is the only place that reads the environment.
+type world struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+	dir            string // working directory
+	now            func() time.Time
+
+	inTerminal, outTerminal, errTerminal bool
+	width                                int // of the terminal behind stdout, 0 if there is none
+
+	warned int // warnings that must make the exit code 1
+}
+
+func newWorld() *world {
+	dir, _ := os.Getwd() // "" if it was deleted: whoever needs it says so
+	w := &world{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		getenv: os.Getenv, dir: dir, now: time.Now,
+	}
+	w.inTerminal = isTerminal(os.Stdin)
+	w.errTerminal = isTerminal(os.Stderr)
+	if w.outTerminal = isTerminal(os.Stdout); w.outTerminal {
+		w.width = 80
+		if size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ); err == nil && size.Col > 0 {
+			w.width = int(size.Col)
+		}
+	}
+	return w
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	return err == nil
+}
