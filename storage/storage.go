@@ -27,11 +27,14 @@ import (
 //     start), and the clock never runs backwards by more than an hour.
 //
 // Nothing else: no conditional put, no snapshot listing, no order across pages but by key. A missing object is an error for
-// which errors.Is(err, fs.ErrNotExist) holds. All methods may be called from several goroutines.
+// which errors.Is(err, fs.ErrNotExist) holds. Keys are what CheckKey accepts, and no key may be a folder of another: with
+// a/b there is no a. All methods may be called from several goroutines.
 type Store interface {
-	// Get reads n bytes of an object from off, to its end if n < 0 or the object is shorter. The caller closes.
+	// Get reads n bytes of an object from off ≥ 0, to its end if n < 0 or the object is shorter; behind the end there is
+	// nothing, which is no error. The caller closes.
 	Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error)
-	// Put stores the n bytes of body. It may read body more than once. It returns the object's Time.
+	// Put stores the first n bytes of body, which it may read more than once, always from the beginning. A body that is
+	// shorter is an error, and nothing is stored. It returns the object's Time.
 	Put(ctx context.Context, key string, body io.ReadSeeker, n int64) (time.Time, error)
 	// List yields the objects whose key begins with prefix and is greater than after, sorted by key. It stops at the
 	// first error.
@@ -51,6 +54,40 @@ type Object struct {
 	Key  string
 	Size int64
 	Time time.Time // by the store's clock
+}
+
+// maxKey is the longest key. S3 and GCS take 1,024 bytes, a bucket's prefix included.
+const maxKey = 512
+
+// CheckKey reports what is wrong with a key. Keys are names of letters, digits, ".", "_" and "-", joined by single "/"; a name
+// does not begin with ".", so that the hidden files of file servers are no objects; the first one is not "tmp", where
+// local stores keep what is no object yet.
+func CheckKey(key string) error {
+	if len(key) > maxKey {
+		return replicate.Errorf(replicate.Usage, "key %.40q… is longer than %d bytes", key, maxKey)
+	}
+	first := true
+	for name := range strings.SplitSeq(key, "/") {
+		if !IsName(name) || first && name == "tmp" {
+			return replicate.Errorf(replicate.Usage, "%q is not a key", key)
+		}
+		first = false
+	}
+	return nil
+}
+
+// IsName reports whether name can stand between two slashes of a key.
+func IsName(name string) bool {
+	if name == "" || name[0] == '.' || len(name) > 255 {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
 }
 
 // A Local store is a folder of this machine's file system. What is written once can be renamed into it.

@@ -1,0 +1,175 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/replicate/replicate/storage"
+)
+
+// Put writes an object to tmp/, makes it durable, renames it to its key and makes the rename durable: two syncs, and one more for
+// each folder that had to be made.
+func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, n int64) (time.Time, error) {
+	if err := storage.CheckKey(key); err != nil {
+		return time.Time{}, failed("put", key, err)
+	}
+	t, err := s.put(ctx, key, body, n)
+	if err != nil {
+		return time.Time{}, failed("put", s.Path(key), err)
+	}
+	return t, nil
+}
+
+func (s *Store) put(ctx context.Context, key string, body io.ReadSeeker, n int64) (time.Time, error) {
+	f, err := s.temp()
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer os.Remove(f.Name()) // gone already when it was renamed
+	defer f.Close()
+	if _, err := body.Seek(0, io.SeekStart); err != nil {
+		return time.Time{}, fmt.Errorf("read what is to be stored: %w", err)
+	}
+	if written, err := io.CopyN(f, body, n); errors.Is(err, io.EOF) {
+		return time.Time{}, fmt.Errorf("want %d bytes, got %d: %w", n, written, io.ErrUnexpectedEOF)
+	} else if err != nil {
+		return time.Time{}, err
+	}
+	durable := !strings.HasPrefix(key, live)
+	if durable {
+		if err := fdatasync(f); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return time.Time{}, err
+	}
+	move := os.Rename
+	if key == once {
+		move = linkNew
+	}
+	if err := s.place(key, f.Name(), move, durable); err != nil {
+		return time.Time{}, err
+	}
+	return s.time(key, f)
+}
+
+// Adopt renames the file at path, which must be durable and lie on the same file system, to the place of an object. One sync, and
+// one more for each folder that had to be made.
+func (s *Store) Adopt(ctx context.Context, key, path string) (time.Time, error) {
+	if err := first(ctx.Err(), storage.CheckKey(key)); err != nil {
+		return time.Time{}, failed("put", key, err)
+	}
+	err := s.place(key, path, os.Rename, true)
+	var info fs.FileInfo
+	if err == nil {
+		info, err = os.Lstat(s.Path(key))
+	}
+	if err != nil {
+		return time.Time{}, failed("put", s.Path(key), err)
+	}
+	return ctime(info), nil
+}
+
+// time returns the ctime of the object that was just put through f.
+func (s *Store) time(key string, f *os.File) (time.Time, error) {
+	if key == once { // it may be somebody else's
+		info, err := os.Lstat(s.Path(key))
+		if err != nil {
+			return time.Time{}, err
+		}
+		return ctime(info), nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return ctime(info), nil
+}
+
+// place moves a file to the place of a key, making its folders if need be.
+func (s *Store) place(key, file string, move func(from, to string) error, durable bool) error {
+	target := s.Path(key)
+	err := move(file, target)
+	if errors.Is(err, fs.ErrNotExist) { // the folder is not there yet, or the file is not
+		if err := s.mkdir(filepath.Dir(target)); err != nil {
+			return err
+		}
+		err = move(file, target)
+	}
+	if err != nil || !durable {
+		return err
+	}
+	return syncDir(filepath.Dir(target))
+}
+
+// linkNew gives file the name target unless something has it already, which is no error.
+func linkNew(file, target string) error {
+	err := os.Link(file, target)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, syscall.EPERM), errors.Is(err, errors.ErrUnsupported):
+		// A file system without hard links. Two writers within microseconds are told apart by reading back later.
+		if _, err := os.Lstat(target); err == nil {
+			return nil
+		}
+		return os.Rename(file, target)
+	}
+	return err
+}
+
+// temp makes a new file in tmp/, and tmp/ itself if need be.
+func (s *Store) temp() (*os.File, error) {
+	dir := filepath.Join(s.dir, tmp)
+	f, err := os.CreateTemp(dir, "put-")
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := s.mkdir(dir); err != nil {
+			return nil, err
+		}
+		f, err = os.CreateTemp(dir, "put-")
+	}
+	return f, err
+}
+
+// mkdir makes a folder and those above it, durably. One that another process makes at the same time is durable with the first
+// sync inside it, as file systems log the making of a folder with or before its content.
+func (s *Store) mkdir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir):
+		if err := s.mkdir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	case err != nil:
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+// syncDir makes the names in a folder durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	err = d.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		return nil // a file system that cannot, CIFS for one
+	}
+	return err
+}

@@ -1,0 +1,57 @@
+// Package require says what a test needs from the machine it runs on.
+//
+// A test whose requirement is missing calls Missing, directly or through the functions below: it is skipped by the name of
+// what is missing, or fails when the environment variable REPLICATE_TEST_REQUIRE is all, as in continuous integration:
+// a skipped test must never be counted as one that passed.
+package require
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// Missing ends a test that cannot run on this machine because what is not there.
+func Missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("REPLICATE_TEST_REQUIRE") == "all" {
+		t.Fatalf("needs %s, which is missing, and REPLICATE_TEST_REQUIRE=all", what)
+	}
+	t.Skipf("needs %s, which is missing", what)
+}
+
+// Program returns the path of a program, or ends the test.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		Missing(t, name)
+	}
+	return path
+}
+
+// Root ends a test that is not run by root.
+func Root(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		Missing(t, "root")
+	}
+}
+
+// User ends a test that is run by root, whom permissions do not stop.
+func User(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		Missing(t, "a user other than root")
+	}
+}
+
+// Fuse ends a test on a machine where nothing can be mounted by FUSE.
+func Fuse(t testing.TB) {
+	t.Helper()
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		Missing(t, "/dev/fuse")
+	}
+	f.Close()
+}
