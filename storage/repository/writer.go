@@ -37,9 +37,17 @@ func (s *Spool) Begin(ctx context.Context, e replicate.Experiment, o WriterOptio
 	return nil, Snapshot{}, errLater
 }
 
+// Resume says where an experiment stands that gets another writer.
+type Resume struct {
+	Parent   Row            // the row that the next commit builds on: that of the newest commit, else of the experiment
+	ParentID replicate.ID   // the newest commit, "" if there is none
+	Seq      int64          // of the next commit
+	Step     replicate.Step // the last one that was recorded, NoStep if there is none
+	At       time.Time      // the highest At among the experiment's Set records
+}
+
 // Attach makes another writer of an experiment that exists: a resumed run, or one command of the shell way.
-// parent is the row that the next commit builds on: the newest commit, else the experiment itself; seq is the next commit's.
-func (s *Spool) Attach(ctx context.Context, experiment replicate.ID, parent Row, parentID replicate.ID, seq int64, o WriterOptions) (*Writer, error) {
+func (s *Spool) Attach(ctx context.Context, experiment replicate.ID, from Resume, o WriterOptions) (*Writer, error) {
 	return nil, errLater
 }
 
@@ -56,6 +64,7 @@ type Snapshot struct {
 type LeftOut struct {
 	Path  string `json:"path"` // with "/" at the end for a directory
 	Bytes int64  `json:"bytes"`
+	More  bool   `json:"more,omitempty"` // the directory is too large to be measured: Bytes is a part of it
 	Why   string `json:"why"` // ".gitignore:3", "secret", "socket", "unreadable", …
 }
 
