@@ -121,7 +121,8 @@ type Metric struct {
 type Point struct {
 	Value  Value
 	Step   Step
-	Commit ID // "" for a point of log()
+	N      int64 // its position in the stream of its writer: the order of recording
+	Commit ID    // "" for a point of log()
 }
 
 // A Summary is what is kept of one metric of one experiment. All four are idempotent under repetition; there are no
