@@ -22,15 +22,16 @@ const Version = "0.1.0"
 // An Experiment is one run of a training script, as far as it is known.
 // Fields learnt after the start are zero until then; a zero field means "not known", never "empty".
 type Experiment struct {
-	ID      ID
-	Created time.Time // by the clock of the machine that ran it
-	Name    string
-	User    string
-	Host    string
-	Command []string
-	Params  Values  // nested as given; columns and queries join the keys with "."
-	Metric  *Metric // the primary metric, nil if the experiment declared none
-	Parent  ID      // the commit it started from, "" if unknown
+	ID        ID
+	Created   time.Time // by the clock of the machine that ran it
+	Name      string
+	User      string
+	Host      string
+	Directory string // the project root on that machine
+	Command   []string
+	Params    Values  // nested as given; columns and queries join the keys with "."
+	Metric    *Metric // the primary metric, nil if the experiment declared none
+	Parent    ID      // the commit it started from, "" if unknown
 
 	Status   Status // as stored; readers turn "" and running into Running or Lost by the heartbeat's age
 	Ended    time.Time

@@ -65,7 +65,7 @@ type LeftOut struct {
 	Path  string `json:"path"` // with "/" at the end for a directory
 	Bytes int64  `json:"bytes"`
 	More  bool   `json:"more,omitempty"` // the directory is too large to be measured: Bytes is a part of it
-	Why   string `json:"why"` // ".gitignore:3", "secret", "socket", "unreadable", …
+	Why   string `json:"why"`            // ".gitignore:3", "secret", "socket", "unreadable", …
 }
 
 // A CommitRequest is one call of commit.
@@ -76,6 +76,9 @@ type CommitRequest struct {
 	Message string
 	Paths   []string          // nil: those of the writer; else only these are looked at, and everything else is the parent's
 	Extra   map[string][]byte // files added to the tree that are not on disk, by path
+
+	// IfChanged makes no commit when the tree would be the parent's: the row returned has no ID.
+	IfChanged bool
 }
 
 // Commit snapshots the files and publishes a commit. When it returned, the commit and every point logged before it are durable.
@@ -83,8 +86,8 @@ func (w *Writer) Commit(ctx context.Context, c CommitRequest) (CommitRow, Snapsh
 	return CommitRow{}, Snapshot{}, errLater
 }
 
-// Log appends a point to the metrics stream. It does one write to a local file and never waits for anything else.
-func (w *Writer) Log(p Point) error { return errLater }
+// Log appends points to the metrics stream, in order. It does one write to a local file and never waits for anything else.
+func (w *Writer) Log(points ...Point) error { return errLater }
 
 // Output appends bytes to the output stream.
 func (w *Writer) Output(p []byte) error { return errLater }
