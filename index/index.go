@@ -52,6 +52,7 @@ type Experiment struct {
 	Best                 *Commit           // by the primary metric; nil without one
 	Primary              *replicate.Metric // its own, else the reader's
 	Metrics              []Metric          // in order of name
+	LastSet              time.Time         // the highest At among its Set records: what is set next must be later
 }
 
 // A Metric is what is known of one metric of one experiment.
@@ -61,11 +62,10 @@ type Metric struct {
 	replicate.Summary
 }
 
-// A Commit is one commit of the index.
+// A Commit is one commit of the index. Index.Row returns where its tree lies.
 type Commit struct {
 	Ord int64
 	replicate.Commit
-	Row repository.Row
 }
 
 // A Query says which experiments, in which order.
@@ -76,7 +76,8 @@ type Query struct {
 }
 
 // List returns the experiments of a query. Deleted ones only if a filter asks for status = deleted. Notes are for people
-// (a name that is both a metric and a parameter).
+// (a name that is both a metric and a parameter). What a table does not show is left out: Git.Patch, Python.Packages and Imported,
+// Environment and Failure.Traceback are there only in what Experiment, ByOrd and Resolve return.
 func (x *Index) List(ctx context.Context, q Query) (experiments []*Experiment, notes []string, err error) {
 	return nil, nil, errLater
 }
@@ -107,6 +108,11 @@ func (x *Index) CommitsOf(ctx context.Context, experiment replicate.ID) ([]*Comm
 // Commit returns a commit by whole id, or NotFound. CommitByOrd by its ordinal.
 func (x *Index) Commit(ctx context.Context, id replicate.ID) (*Commit, error) { return nil, errLater }
 func (x *Index) CommitByOrd(ctx context.Context, ord int64) (*Commit, error)  { return nil, errLater }
+
+// Row returns what the record of a commit says of its tree and packs.
+func (x *Index) Row(ctx context.Context, c *Commit) (repository.Row, error) {
+	return repository.Row{}, errLater
+}
 
 // Streams returns the accepted rows of one stream of an experiment.
 func (x *Index) Streams(ctx context.Context, experiment replicate.ID, kind repository.StreamKind) ([]repository.StreamRow, error) {
