@@ -26,6 +26,7 @@ type WriterOptions struct {
 	Ignore []string          // gitignore patterns of replicate.yaml
 	Paths  []string          // what commits save, relative to Root; nil: all of Root; empty: nothing
 	Note   func(text string) // told about files that were left out, torn, unreadable; may be nil
+	Guest  bool              // somebody else ends the experiment: if this process dies, Recover publishes what is left and ends nothing
 }
 
 // A Writer records one experiment from one process. Its methods may be called from several goroutines.
