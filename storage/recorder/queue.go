@@ -1,0 +1,108 @@
+package recorder
+
+import (
+	"bytes"
+	"io"
+	"sync"
+)
+
+// maxWaiting is how many bytes of lines wait before the pipe is left to fill. The client keeps as much again.
+const maxWaiting = 64 << 20
+
+// A queue holds lines between the goroutine that reads them and the one that carries them out.
+type queue struct {
+	mu      sync.Mutex // guards the rest
+	changed *sync.Cond
+	blocks  [][]byte // of whole lines
+	bytes   int
+	closed  bool
+}
+
+func newQueue() *queue {
+	q := &queue{}
+	q.changed = sync.NewCond(&q.mu)
+	return q
+}
+
+// put adds a block of whole lines, which it owns from now on. It waits while too much is waiting.
+func (q *queue) put(block []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.bytes > 0 && q.bytes+len(block) > maxWaiting {
+		q.changed.Wait()
+	}
+	q.blocks = append(q.blocks, block)
+	q.bytes += len(block)
+	q.changed.Broadcast()
+}
+
+// close says that nothing more comes.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.changed.Broadcast()
+}
+
+// take waits for lines and returns a block of them; ok is false at the end.
+func (q *queue) take() (block []byte, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.blocks) == 0 && !q.closed {
+		q.changed.Wait()
+	}
+	if len(q.blocks) == 0 {
+		return nil, false
+	}
+	block = q.blocks[0]
+	q.blocks[0] = nil
+	q.blocks = q.blocks[1:]
+	q.bytes -= len(block)
+	q.changed.Broadcast()
+	return block, true
+}
+
+// readBlock is how much is read at once. It holds a full pipe of the client.
+const readBlock = 1 << 20
+
+// fill moves whole lines from r into the queue until r ends, and closes the queue. A last line without an end is dropped: its
+// writer died in the middle. Lines longer than MaxLine are handed to tooLong, as far as they were kept, and skipped.
+func (q *queue) fill(r io.Reader, tooLong func(beginning []byte)) {
+	defer q.close()
+	buf := make([]byte, 0, readBlock)
+	skipping := false
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, make([]byte, cap(buf))...)[:len(buf)]
+		}
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		fresh := buf[len(buf) : len(buf)+n]
+		buf = buf[:len(buf)+n]
+		end := bytes.LastIndexByte(fresh, '\n')
+		if end >= 0 {
+			end += len(buf) - n + 1
+			start := 0
+			if skipping {
+				start = bytes.IndexByte(buf, '\n') + 1
+				skipping = false
+			}
+			if start < end {
+				q.put(bytes.Clone(buf[start:end]))
+			}
+			buf = buf[:copy(buf, buf[end:])]
+			if cap(buf) > readBlock && len(buf) < readBlock {
+				buf = append(make([]byte, 0, readBlock), buf...)
+			}
+		}
+		switch {
+		case err != nil:
+			return
+		case skipping:
+			buf = buf[:0]
+		case len(buf) > MaxLine:
+			tooLong(buf)
+			skipping = true
+			buf = buf[:0]
+		}
+	}
+}
