@@ -1,8 +1,12 @@
 package repository
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"time"
+
+	"github.com/zeebo/blake3"
 
 	"github.com/replicate/replicate"
 )
@@ -90,3 +94,44 @@ const LandWithin = time.Hour
 
 // Kills reports whether d kills a row of its id: one that was checked before the deletion.
 func (d *Delete) Kills(r Row) bool { return r.Before.Before(d.At.Add(LandWithin)) }
+
+const (
+	// MaxLine bounds a record's line. Parameters are warned about from 1 MB; anything near this is damage or abuse.
+	MaxLine = 4 << 20
+	// maxRefs bounds the lists of frames and of packs of one record.
+	maxRefs = 1 << 16
+)
+
+// ParseRecord reads one line of a log or index object, without its line end. The line is kept in the record, not copied. An unknown kind is
+// no error: such a record has its line and hash and nothing else. Unknown keys are ignored here and kept in the line. Errors are of kind
+// Corrupt and name the offset.
+func ParseRecord(line []byte) (Record, error) {
+	if len(line) > MaxLine {
+		return Record{}, replicate.Errorf(replicate.Corrupt, "record of %d bytes is longer than %d", len(line), MaxLine)
+	}
+	if i := bytes.IndexByte(line, '\n'); i >= 0 {
+		return Record{}, replicate.Errorf(replicate.Corrupt, "byte %d: line end inside a record", i)
+	}
+	r := Record{Line: line, Hash: hashOf(line)}
+	c := &cursor{data: line}
+	if err := r.parse(c); err != nil {
+		return Record{}, &replicate.Error{Op: "read record", Kind: replicate.Corrupt, Err: err}
+	}
+	return r, nil
+}
+
+// Encode returns the record with Line and Hash made from the row that is set. The keys stand in a fixed order, so equal rows are equal lines.
+func (r Record) Encode() (Record, error) {
+	line, err := r.appendLine(make([]byte, 0, 512))
+	if err == nil && len(line) > MaxLine {
+		err = fmt.Errorf("%d bytes is longer than %d", len(line), MaxLine)
+	}
+	if err != nil {
+		return Record{}, &replicate.Error{Op: "write record", Kind: replicate.Usage, Err: err}
+	}
+	r.Line, r.Hash = line, hashOf(line)
+	return r, nil
+}
+
+// hashOf is the one hash of the format.
+func hashOf(b []byte) replicate.Hash { return blake3.Sum256(b) }

@@ -1,6 +1,13 @@
 package repository
 
-import "github.com/replicate/replicate"
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/replicate/replicate"
+)
 
 // A Tree is every path of a commit: what the working directory was. It is flat and sorted by path bytes with "/" lowest, so
 // that a directory's entries are contiguous and follow it. Do not change it.
@@ -39,4 +46,176 @@ type Entry struct {
 type Extent struct {
 	Ref
 	From uint32
+}
+
+// ComparePaths is the order of a tree: by bytes with "/" lowest, so that "a/b" comes before "a-b" and a directory's subtree is contiguous.
+func ComparePaths(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		x, y := a[i], b[i]
+		switch {
+		case x == y:
+		case x == '/':
+			return -1
+		case y == '/':
+			return 1
+		case x < y:
+			return -1
+		default:
+			return 1
+		}
+	}
+	return len(a) - len(b)
+}
+
+// search returns the index of the first entry that is not before path.
+func (t *Tree) search(path string) (i int, found bool) {
+	return slices.BinarySearchFunc(t.Entries, path, func(e Entry, path string) int { return ComparePaths(e.Path, path) })
+}
+
+// Lookup returns the entry of a path, nil if there is none. The root, "", has no entry.
+func (t *Tree) Lookup(path string) *Entry {
+	if i, found := t.search(path); found {
+		return &t.Entries[i]
+	}
+	return nil
+}
+
+// Range returns which entries lie below a directory, at any depth: Entries[from:to]. The root is "".
+func (t *Tree) Range(dir string) (from, to int) {
+	if dir == "" {
+		return 0, len(t.Entries)
+	}
+	from, found := t.search(dir)
+	if found {
+		from++
+	}
+	to, _ = slices.BinarySearchFunc(t.Entries[from:], dir+"/", func(e Entry, prefix string) int {
+		if strings.HasPrefix(e.Path, prefix) {
+			return -1
+		}
+		return ComparePaths(e.Path, prefix)
+	})
+	return from, from + to
+}
+
+// Children yields the entries directly in a directory with their indices, in order. The root is "".
+func (t *Tree) Children(dir string) iter.Seq2[int, *Entry] {
+	return func(yield func(int, *Entry) bool) {
+		i, to := t.Range(dir)
+		for i < to {
+			e := &t.Entries[i]
+			if !yield(i, e) {
+				return
+			}
+			if i++; e.Kind == Dir && i < to {
+				_, i = t.Range(e.Path)
+			}
+		}
+	}
+}
+
+// check refuses a tree that readers could not rely on, and counts its files and bytes.
+func (t *Tree) check() error {
+	t.Files, t.Bytes = 0, 0
+	var dirs []string // the directories that the current path may be in, outermost first
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		if err := checkPath(e.Path); err != nil {
+			return err
+		}
+		if i > 0 && ComparePaths(t.Entries[i-1].Path, e.Path) >= 0 {
+			return fmt.Errorf("%q stands behind %q", e.Path, t.Entries[i-1].Path)
+		}
+		for len(dirs) > 0 && !below(e.Path, dirs[len(dirs)-1]) {
+			dirs = dirs[:len(dirs)-1]
+		}
+		parent := ""
+		if len(dirs) > 0 {
+			parent = dirs[len(dirs)-1] + "/"
+		}
+		if strings.IndexByte(e.Path[len(parent):], '/') >= 0 {
+			return fmt.Errorf("%q is in no directory of the tree", e.Path)
+		}
+		if err := e.check(); err != nil {
+			return fmt.Errorf("%q: %w", e.Path, err)
+		}
+		if e.Kind == Dir {
+			dirs = append(dirs, e.Path)
+			continue
+		}
+		t.Files++
+		t.Bytes += e.Size
+	}
+	return nil
+}
+
+func below(path, dir string) bool {
+	return len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir
+}
+
+// checkPath refuses what could lead out of a directory or cannot be a path.
+func checkPath(path string) error {
+	for name := range strings.SplitSeq(path, "/") {
+		if name == "" || name == "." || name == ".." || strings.IndexByte(name, 0) >= 0 {
+			return fmt.Errorf("%q is no path of a tree", path)
+		}
+	}
+	return nil
+}
+
+// check refuses an entry whose parts contradict each other.
+func (e *Entry) check() error {
+	switch {
+	case e.Mode&^0o7777 != 0:
+		return fmt.Errorf("mode %o", e.Mode)
+	case e.Kind > Dir:
+		return fmt.Errorf("kind %d", e.Kind)
+	case e.Size < 0:
+		return fmt.Errorf("size %d", e.Size)
+	}
+	if e.Kind != File {
+		if e.Size != 0 || !e.Hash.IsZero() || e.Extents != nil || e.Recipe != nil {
+			return fmt.Errorf("has content but is no file")
+		}
+		if (e.Kind == Link) != (e.Target != "") {
+			return fmt.Errorf("a link needs a target, nothing else has one")
+		}
+		return nil
+	}
+	if e.Recipe != nil {
+		if e.Extents != nil {
+			return fmt.Errorf("has both extents and a recipe")
+		}
+		return e.Recipe.check()
+	}
+	return e.checkExtents()
+}
+
+func (e *Entry) checkExtents() error {
+	if len(e.Extents) > maxInline {
+		return fmt.Errorf("%d extents need a recipe", len(e.Extents))
+	}
+	var sum int64
+	for _, x := range e.Extents {
+		if err := x.check(); err != nil {
+			return err
+		}
+		sum += int64(x.Raw)
+	}
+	switch {
+	case len(e.Extents) == 1:
+		if x := e.Extents[0]; e.Size <= 0 || int64(x.From)+e.Size > int64(x.Raw) {
+			return fmt.Errorf("%d bytes from %d of a frame of %d", e.Size, x.From, x.Raw)
+		}
+	case sum != e.Size:
+		return fmt.Errorf("extents are %d bytes together, the file %d", sum, e.Size)
+	default:
+		for _, x := range e.Extents {
+			if x.From != 0 || x.Hash.IsZero() {
+				return fmt.Errorf("an extent is not a whole frame with a hash")
+			}
+		}
+	}
+	return nil
 }

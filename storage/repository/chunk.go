@@ -1,0 +1,143 @@
+package repository
+
+import (
+	"errors"
+	"io"
+)
+
+// Files from minChunked bytes on are cut into chunks where their content says so, so that a stretch that moved or stayed is found again.
+// These sizes are part of the format only in so far as other ones find less again.
+const (
+	minChunked = 1 << 20   // smaller files are one frame
+	minChunk   = 256 << 10 // but for the ends of files and forced cuts
+	avgChunk   = 1 << 20   // from here on cuts are made more readily
+	maxChunk   = 4 << 20
+	// Below avgChunk one position in 2²² is a cut, above one in 2¹⁸: most chunks end soon after 1 MiB.
+	strictBelow = 1 << (64 - 22)
+	looseBelow  = 1 << (64 - 18)
+	// gearWindow is how many bytes decide about a cut: each is shifted out after 64.
+	gearWindow = 64
+	// readBlock is read at once: enough for a disk, and it is still in the processor's cache when it is hashed.
+	readBlock = 512 << 10
+)
+
+// chunking names all that decides where chunks are cut, in replicate.json.
+const chunking = "gear1/256Ki/1Mi/4Mi"
+
+// gearTable is part of the format: entry b is the first 8 bytes, as a little-endian number, of the BLAKE3 of "gear1" and the byte b.
+var gearTable = func() (t [256]uint64) {
+	for b := range t {
+		h := hashOf(append([]byte("gear1"), byte(b)))
+		for i := range 8 {
+			t[b] |= uint64(h[i]) << (8 * i)
+		}
+	}
+	return t
+}()
+
+// A gear looks for the end of one chunk. The hash after a byte is a function of the 64 bytes up to it; a chunk ends behind the first byte whose
+// hash is low enough. The zero gear is at the beginning of a chunk.
+type gear struct {
+	n    int // bytes of the chunk looked at
+	hash uint64
+}
+
+// cut returns the length of the chunk that begins with b, or 0 if b ends before it does. b must begin with the bytes of the last call.
+func (g *gear) cut(b []byte) int {
+	if len(b) <= minChunk {
+		return 0
+	}
+	if g.n < minChunk {
+		for _, c := range b[minChunk-gearWindow : minChunk] {
+			g.hash = g.hash<<1 + gearTable[c]
+		}
+		g.n = minChunk
+	}
+	if g.n < avgChunk && g.scan(b[:min(len(b), avgChunk)], strictBelow) {
+		return g.n
+	}
+	if g.n >= avgChunk && g.scan(b[:min(len(b), maxChunk)], looseBelow) || g.n == maxChunk {
+		return g.n
+	}
+	return 0
+}
+
+// scan goes on to the end of b and reports whether it stopped before, behind a byte whose hash is below the limit.
+func (g *gear) scan(b []byte, below uint64) bool {
+	h := g.hash
+	for i, c := range b[g.n:] {
+		h = h<<1 + gearTable[c]
+		if h < below {
+			g.hash, g.n = h, g.n+i+1
+			return true
+		}
+	}
+	g.hash, g.n = h, len(b)
+	return false
+}
+
+// A chunker cuts what it reads into chunks. It holds 8 MiB and works at the speed of memory; it is not safe for use by several goroutines.
+type chunker struct {
+	r          io.Reader
+	forced     []int64 // ascending offsets, all ahead of pos
+	pos        int64   // offset of buf[start]
+	buf        []byte
+	start, end int
+	err        error // why there is nothing behind buf[end]
+}
+
+// newChunker reads from r, which is at offset 0 of a file. Chunks end at the forced offsets, if not before.
+func newChunker(r io.Reader, forced []int64) *chunker {
+	c := &chunker{buf: make([]byte, 2*maxChunk)}
+	c.reset(r, forced)
+	return c
+}
+
+// reset makes the chunker begin another file, with the room it has.
+func (c *chunker) reset(r io.Reader, forced []int64) { *c = chunker{r: r, forced: forced, buf: c.buf} }
+
+// next returns the next chunk, valid until the next call, or io.EOF behind the last one.
+func (c *chunker) next() ([]byte, error) {
+	for len(c.forced) > 0 && c.forced[0] <= c.pos {
+		c.forced = c.forced[1:]
+	}
+	limit := maxChunk
+	if len(c.forced) > 0 {
+		limit = int(min(c.forced[0]-c.pos, maxChunk))
+	}
+	var g gear
+	for {
+		b := c.buf[c.start:min(c.end, c.start+limit)]
+		n := g.cut(b)
+		if n == 0 && len(b) == limit {
+			n = limit
+		}
+		if n == 0 && c.err != nil {
+			if n = len(b); n == 0 || !errors.Is(c.err, io.EOF) {
+				return nil, c.err
+			}
+		}
+		if n > 0 {
+			c.start += n
+			c.pos += int64(n)
+			return b[:n:n], nil
+		}
+		c.fill()
+	}
+}
+
+// fill reads one block more, moving what is kept to the front when there is no room behind it.
+func (c *chunker) fill() {
+	if len(c.buf)-c.end < readBlock {
+		c.end = copy(c.buf, c.buf[c.start:c.end])
+		c.start = 0
+	}
+	n, err := io.ReadFull(c.r, c.buf[c.end:c.end+readBlock])
+	c.end += n
+	if err != nil {
+		c.err = err
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		c.err = io.EOF
+	}
+}

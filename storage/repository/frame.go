@@ -1,0 +1,162 @@
+package repository
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/replicate/replicate"
+)
+
+// A frame is what packs are made of: one byte that names the codec, then the payload.
+const (
+	codecRaw   = 0 // as it is
+	codecZstd  = 1
+	codecZstd2 = 2 // zstd after grouping bytes by 2: all first bytes of each pair, then all second ones; read, not written yet
+	codecZstd4 = 3 // the same by 4
+)
+
+const (
+	// maxRaw bounds a decoded frame and so what one read allocates. The largest that is written is a chunk or a piece of a stream, 4 MiB,
+	// a piece of a tree, 8 MiB, and the recipe of a file of 340 GiB.
+	maxRaw = 16 << 20
+	// maxStored follows: a codec that does not make a frame smaller is not used.
+	maxStored = 1 + maxRaw
+	// sampleSize is what is compressed to find out whether compressing is worth it: enough to tell, 4 % of a large chunk.
+	sampleSize = 128 << 10
+)
+
+// check refuses a place that no frame can have, before anything is allocated for it.
+func (r Ref) check() error {
+	switch {
+	case r.Raw > maxRaw:
+		return fmt.Errorf("frame of %d bytes is larger than %d", r.Raw, maxRaw)
+	case r.Len == 0 || r.Len > maxStored:
+		return fmt.Errorf("frame stored in %d bytes", r.Len)
+	case int(r.Off) < packHead || int64(r.Off)+int64(r.Len) > MaxPack:
+		return fmt.Errorf("frame at %d outside a pack", r.Off)
+	}
+	return nil
+}
+
+// The coders are made once and used by all goroutines: EncodeAll and DecodeAll take one of several prepared states and give it back.
+// Checksums are off, as BLAKE3 stands for them. The decoder writes into the room it is given and never beyond.
+var (
+	encoder1 = sync.OnceValue(func() *zstd.Encoder {
+		e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderCRC(false))
+		if err != nil {
+			panic(err) // the options are constants
+		}
+		return e
+	})
+	decoder1 = sync.OnceValue(func() *zstd.Decoder {
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxRaw), zstd.WithDecodeAllCapLimit(true))
+		if err != nil {
+			panic(err)
+		}
+		return d
+	})
+)
+
+// appendFrame appends the frame of raw: as zstd where that saves at least 5 %, else as it is. It may be called from several goroutines.
+func appendFrame(dst, raw []byte) []byte {
+	start := len(dst)
+	if worth(raw) {
+		dst = encoder1().EncodeAll(raw, append(dst, codecZstd))
+		if saves(len(dst)-start-1, len(raw)) {
+			return dst
+		}
+		dst = dst[:start]
+	}
+	return append(append(dst, codecRaw), raw...)
+}
+
+// worth reports whether the beginning of raw can be compressed, when raw is larger than that.
+func worth(raw []byte) bool {
+	if len(raw) <= sampleSize {
+		return len(raw) > 0
+	}
+	buf := sampleBuffers.Get().(*[]byte)
+	defer sampleBuffers.Put(buf)
+	*buf = encoder1().EncodeAll(raw[:sampleSize], (*buf)[:0])
+	return saves(len(*buf), sampleSize)
+}
+
+var sampleBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+func saves(stored, raw int) bool { return stored <= raw-raw/20 && stored < raw }
+
+// decodeFrame appends the content of a stored frame to dst. Size and, if ref has one, hash are verified; a ref without a hash is one whose
+// bytes the caller verifies against the file's own. stored must be the ref.Len bytes of the pack from ref.Off.
+func decodeFrame(dst, stored []byte, ref Ref) ([]byte, error) {
+	raw, err := decodePayload(dst, stored, ref)
+	if err == nil && !ref.Hash.IsZero() && hashOf(raw[len(dst):]) != ref.Hash {
+		err = errors.New("the bytes are not those that were stored")
+	}
+	if err != nil {
+		return nil, &replicate.Error{Op: "read frame", Path: ref.String(), Kind: replicate.Corrupt, Err: err}
+	}
+	return raw, nil
+}
+
+// String names a frame for people: its place.
+func (r Ref) String() string { return fmt.Sprintf("%d+%d of pack %s", r.Off, r.Len, r.Pack) }
+
+func decodePayload(dst, stored []byte, ref Ref) ([]byte, error) {
+	if ref.Raw > maxRaw {
+		return nil, fmt.Errorf("%d bytes is more than a frame holds", ref.Raw)
+	}
+	if len(stored) != int(ref.Len) || len(stored) == 0 {
+		return nil, fmt.Errorf("%d bytes instead of %d", len(stored), ref.Len)
+	}
+	codec, payload := stored[0], stored[1:]
+	size := int(ref.Raw)
+	switch codec {
+	case codecRaw:
+		if len(payload) != size {
+			return nil, fmt.Errorf("holds %d bytes instead of %d", len(payload), size)
+		}
+		return append(dst, payload...), nil
+	case codecZstd:
+		return unzstd(dst, payload, size)
+	case codecZstd2, codecZstd4:
+		grouped, err := unzstd(nil, payload, size)
+		if err != nil {
+			return nil, err
+		}
+		return ungroup(dst, grouped, 2*int(codec-1)), nil
+	}
+	return nil, fmt.Errorf("codec %d needs a newer replicate", codec)
+}
+
+// unzstd appends exactly size decoded bytes.
+func unzstd(dst, payload []byte, size int) ([]byte, error) {
+	have := len(dst)
+	if cap(dst)-have < size {
+		dst = append(make([]byte, 0, have+size), dst...)
+	}
+	out, err := decoder1().DecodeAll(payload, dst[:have:have+size])
+	if err != nil {
+		return nil, err
+	}
+	if len(out)-have != size {
+		return nil, fmt.Errorf("holds %d bytes instead of %d", len(out)-have, size)
+	}
+	return out, nil
+}
+
+// ungroup appends grouped with its bytes back in order: in it, all bytes at 0, width, 2·width … stand first, then all at 1, width+1 …
+func ungroup(dst, grouped []byte, width int) []byte {
+	have := len(dst)
+	dst = append(dst, grouped...)
+	out := dst[have:]
+	for plane := range width {
+		for i := plane; i < len(out); i += width {
+			out[i] = grouped[0]
+			grouped = grouped[1:]
+		}
+	}
+	return dst
+}
