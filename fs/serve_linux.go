@@ -1,0 +1,72 @@
+package fs
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// openTries is how often a connection that is in use is opened: a first request whose caller went away meanwhile is an error.
+const openTries = 10
+
+// serve answers the kernel until the connection ends, and says to words when it is ready and that it lives.
+func serve(ctx context.Context, v View, o order, words io.Writer) error {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	s := newServer(v, o.Commit != "", log)
+	ready := func() { _ = word{Kind: wordReady}.write(words) }
+	if o.Again {
+		ready() // before, as the first request may be long in coming
+	}
+	k, err := connect(s, fuseFD)
+	if err != nil {
+		return err
+	}
+	if !o.Again {
+		ready()
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	wait.Go(func() { beat(ctx, words) })
+	wait.Go(func() { newNotifier(s).run(ctx) })
+	served := make(chan struct{})
+	go func() { k.Serve(); close(served) }()
+	select {
+	case <-served:
+		stop()
+		wait.Wait()
+		return nil
+	case <-ctx.Done():
+		stop()
+		return context.Cause(ctx)
+	}
+}
+
+// connect takes up the connection on a descriptor, which stays open.
+func connect(s *server, fd int) (*fuse.Server, error) {
+	var failure error
+	for range openTries {
+		copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, fd)
+		if err != nil {
+			return nil, fmt.Errorf("take up the connection: %w", err)
+		}
+		k, err := fuse.NewServer(s, fmt.Sprintf("/dev/fd/%d", copied), s.options())
+		if err == nil {
+			return k, nil
+		}
+		failure = err
+	}
+	return nil, fmt.Errorf("take up the connection: %w", failure)
+}
+
+func beat(ctx context.Context, words io.Writer) {
+	for ctx.Err() == nil {
+		pause(ctx, beatEvery)
+		_ = word{Kind: wordBeat}.write(words)
+	}
+}
