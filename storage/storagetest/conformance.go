@@ -1,4 +1,3 @@
-// Package storagetest holds what every storage.Store must do, as tests, and stores that are evil in ways real ones are.
 package storagetest
 
 import (
