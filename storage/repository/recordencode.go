@@ -215,6 +215,7 @@ func (r *ExperimentRow) append(e *encoder) {
 	e.text("name", r.Name)
 	e.text("user", r.User)
 	e.text("host", r.Host)
+	e.text("directory", r.Directory)
 	e.texts("command", r.Command)
 	e.values("params", r.Params)
 	if m := r.Metric; m != nil {

@@ -82,12 +82,10 @@ func (e *ExperimentRow) member(c *cursor, key []byte) (err error) {
 		e.User, err = c.text()
 	case "host":
 		e.Host, err = c.text()
+	case "directory":
+		e.Directory, err = c.text()
 	case "command":
 		e.Command, err = c.texts()
-	case "params":
-		e.Params, err = c.values()
-	case "metric":
-		e.Metric, err = c.metric()
 	case "parent":
 		e.Parent, err = c.id()
 	default:
@@ -229,8 +227,8 @@ func (r *Row) member(c *cursor, key []byte) (known bool, err error) {
 	return true, err
 }
 
-// SetField sets the field of an experiment that a Set record names: status, ended, exit_code, error, name, tags, note, git, python,
-// machine, environment. A null makes it unknown again. Tags are an object of name to true or false; here they are added to and taken from
+// SetField sets the field of an experiment that a Set record names: status, ended, exit_code, error, name, params, metric, tags, note,
+// git, python, machine, environment. A null makes it unknown again. Tags are an object of name to true or false; here they are added to and taken from
 // e.Tags. An unknown field changes nothing.
 func SetField(e *replicate.Experiment, field string, value []byte) error {
 	c := &cursor{data: value}
@@ -249,6 +247,10 @@ func fact(c *cursor, e *replicate.Experiment, key []byte) (known bool, err error
 	switch string(key) {
 	case "name":
 		e.Name, err = c.text()
+	case "params":
+		e.Params, err = c.values()
+	case "metric":
+		e.Metric, err = c.metric()
 	case "status":
 		var s string
 		s, err = c.text()
