@@ -23,6 +23,12 @@ func main() { os.Exit(run(newWorld(), os.Args[1:])) }
 // commands lists every subcommand in the order of the help.
 func commands(w *world) []*cli.Command {
 	return []*cli.Command{
+		lsCommand(w),
+		psCommand(w),
+		showCommand(w),
+		diffCommand(w),
+		checkoutCommand(w),
+		catCommand(w),
 		versionCommand(w),
 	}
 }

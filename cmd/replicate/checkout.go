@@ -1,0 +1,107 @@
+package main
+
+import (
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/repository"
+)
+
+const checkoutHelp = `Copies the files of a commit out, by default into the project root. An experiment stands for
+its best commit, else its latest. Other files are never deleted. Files that would be replaced by something
+else are listed, and replaced after a question; the old ones are kept in .replicate/replaced/.
+
+    replicate checkout 3be0c21
+    replicate checkout 673@best -o /tmp/best --path model.pth`
+
+func checkoutCommand(w *world) *cli.Command {
+	return &cli.Command{
+		Name:        "checkout",
+		Usage:       "copy the files of a commit out",
+		ArgsUsage:   "ID",
+		Description: checkoutHelp,
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "output-directory", Aliases: []string{"o"}, Usage: "write to `DIR`"},
+			&cli.StringSliceFlag{Name: "path", Usage: "only this file or directory `PATH` (repeatable)"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "replace without asking"},
+		}, storageFlags()...),
+		Action: func(c *cli.Context) error { return checkout(c, w) },
+	}
+}
+
+func checkout(c *cli.Context, w *world) error {
+	if err := wantArgs(c, 1, 1, "ID"); err != nil {
+		return err
+	}
+	s, err := w.open(c)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	t, err := s.resolve(c.Args().First())
+	if err != nil {
+		return err
+	}
+	row, commit, err := s.rowAndCommit(t)
+	if err != nil {
+		return err
+	}
+	tree, err := s.repo.Tree(s.ctx, row)
+	if err != nil {
+		return err
+	}
+	dir := s.project.Root
+	if o := c.String("output-directory"); o != "" {
+		dir = w.abs(o)
+	}
+	kept := filepath.Join(dir, ".replicate", "replaced", w.now().Format("20060102-150405"))
+	progress := w.progress("checking out")
+	report, err := s.repo.Checkout(s.ctx, tree, repository.CheckoutOptions{
+		Dir:      dir,
+		Paths:    c.StringSlice("path"),
+		Keep:     kept,
+		Replace:  func(paths []string) error { return s.mayReplace(dir, paths, c.Bool("force")) },
+		Progress: progress.update,
+	})
+	progress.done()
+	if err != nil {
+		return err
+	}
+	id := t.Experiment.ID
+	if commit != nil {
+		id = commit.ID
+		if err := noteCheckout(dir, id, w.now()); err != nil {
+			return err
+		}
+	}
+	if report.Replaced > 0 {
+		w.say("replaced files are in %s", kept)
+	}
+	w.say("checked out %s to %s (%s, %s)", id.Short(), dir, plural(report.Files, "file"), size(report.Bytes))
+	return w.verdict()
+}
+
+// mayReplace asks before files that hold something else are replaced.
+func (s *session) mayReplace(dir string, paths []string, force bool) error {
+	if force {
+		return nil
+	}
+	const most = 20
+	s.w.say("%s in %s would be replaced:", plural(int64(len(paths)), "file"), dir)
+	for _, p := range paths[:min(most, len(paths))] {
+		s.w.say("  %s", printable(p))
+	}
+	if len(paths) > most {
+		s.w.say("  and %d more", len(paths)-most)
+	}
+	yes, err := s.w.confirm("continue?")
+	if err != nil {
+		return err
+	}
+	if !yes {
+		return replicate.Errorf(replicate.Conflict, "nothing was changed").WithHint("-f replaces without asking")
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// A progress line shows on a terminal what takes longer than a second, and is erased when done.
+type progress struct {
+	w     *world
+	what  string
+	start time.Time
+
+	mu    sync.Mutex // guards shown
+	shown time.Time
+}
+
+const (
+	progressAfter = time.Second
+	progressEvery = 200 * time.Millisecond
+	eraseLine     = "\r\x1b[K"
+)
+
+func (w *world) progress(what string) *progress {
+	return &progress{w: w, what: what, start: time.Now()}
+}
+
+// update may be called from several goroutines, as often as there is news.
+func (p *progress) update(done, total int64) {
+	now := time.Now()
+	if !p.w.errTerminal || now.Sub(p.start) < progressAfter {
+		return
+	}
+	p.mu.Lock()
+	due := now.Sub(p.shown) >= progressEvery
+	if due {
+		p.shown = now
+	}
+	p.mu.Unlock()
+	if !due || total <= 0 {
+		return
+	}
+	elapsed := now.Sub(p.start).Seconds()
+	rate := float64(done) / elapsed
+	left := ""
+	if rate > 0 {
+		left = ", " + lasted(time.Duration(float64(total-done)/rate*float64(time.Second))) + " left"
+	}
+	fmt.Fprintf(p.w.stderr, "%s%s: %s of %s, %s/s%s", eraseLine, p.what, size(done), size(total), size(int64(rate)), left)
+}
+
+func (p *progress) done() {
+	if !p.shown.IsZero() {
+		fmt.Fprint(p.w.stderr, eraseLine)
+	}
+}

@@ -1,0 +1,19 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+)
+
+const psHelp = `Lists the experiments that are running, as ls does.`
+
+func psCommand(w *world) *cli.Command {
+	return &cli.Command{
+		Name: "ps", Aliases: []string{"processes"},
+		Usage:       "list running experiments",
+		Description: psHelp,
+		Flags:       append(listFlags(), storageFlags()...),
+		Action: func(c *cli.Context) error {
+			return list(c, w, append(c.StringSlice("filter"), "status = running"))
+		},
+	}
+}

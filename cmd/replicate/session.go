@@ -1,0 +1,253 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"path"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/index"
+	"github.com/replicate/replicate/storage"
+	_ "github.com/replicate/replicate/storage/disk" // file: URLs and paths
+	"github.com/replicate/replicate/storage/project"
+	"github.com/replicate/replicate/storage/repository"
+)
+
+// storageFlags are the flags of every command that needs a repository.
+func storageFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "storage-url", Aliases: []string{"S"}, Usage: "the storage at `URL` instead of that of replicate.yaml"},
+		&cli.StringFlag{Name: "source-directory", Aliases: []string{"D"}, Usage: "look for replicate.yaml from `DIR` upward"},
+	}
+}
+
+// wantArgs checks the number of arguments; most < 0 is any number.
+func wantArgs(c *cli.Context, least, most int, what string) error {
+	if n := c.NArg(); n >= least && (most < 0 || n <= most) {
+		return nil
+	}
+	e := replicate.Errorf(replicate.Usage, "%s wants %s", c.Command.Name, what)
+	if c.NArg() > least {
+		e = replicate.Errorf(replicate.Usage, "%s wants %s, got %q too", c.Command.Name, what, c.Args().Get(most))
+	}
+	return e.WithHint("replicate %s -h shows how", c.Command.Name)
+}
+
+// A session is an open repository with its index, brought up to date.
+type session struct {
+	w       *world
+	ctx     context.Context
+	stop    context.CancelFunc
+	project *project.Project
+	repo    *repository.Repository // nil: nothing was recorded here yet
+	index   *index.Index
+}
+
+// open finds the project and the storage of a command, and syncs the index.
+func (w *world) open(c *cli.Context) (*session, error) {
+	p, err := w.project(c)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{w: w, project: p}
+	s.ctx, s.stop = signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
+	store, err := storage.Open(s.ctx, p.StorageURL)
+	if err != nil {
+		return nil, err
+	}
+	s.repo, err = repository.Open(s.ctx, store)
+	switch {
+	case replicate.KindOf(err) == replicate.NotFound && c.String("storage-url") == "":
+		s.repo = nil
+		return s, nil
+	case err != nil:
+		return nil, err
+	}
+	if s.index, err = index.Open(s.ctx, p.Cache(s.repo.ID()), s.repo, indexOptions(p.Config, w.now)); err != nil {
+		return nil, err
+	}
+	warnings, err := s.index.Sync(s.ctx)
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	for _, warning := range warnings {
+		w.warn(warning)
+	}
+	return s, nil
+}
+
+// project finds the project of a command by its flags and the environment.
+func (w *world) project(c *cli.Context) (*project.Project, error) {
+	dir := w.dir
+	if d := c.String("source-directory"); d != "" {
+		dir = w.abs(d)
+	}
+	return project.Find(dir, project.Options{
+		StorageFlag: c.String("storage-url"),
+		StorageEnv:  w.getenv("REPLICATE_STORAGE"),
+		WorkingDir:  w.dir,
+		Home:        w.getenv("HOME"),
+		UserCache:   w.cacheDir(),
+	})
+}
+
+// cacheDir is where the user's caches are: $XDG_CACHE_HOME, else ~/.cache, else the temporary directory.
+func (w *world) cacheDir() string {
+	if dir := w.getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
+		return dir
+	}
+	if home := w.getenv("HOME"); home != "" {
+		return filepath.Join(home, ".cache")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("cache-%d", os.Getuid()))
+}
+
+// indexOptions are the goals that the reader's replicate.yaml declares, the primary metric first.
+func indexOptions(config *replicate.Config, now func() time.Time) index.Options {
+	o := index.Options{Now: now}
+	if primary := config.Primary(); primary != nil {
+		o.Metrics, o.Primary = append(o.Metrics, *primary), true
+	}
+	for _, m := range config.Metrics {
+		if !m.Primary {
+			o.Metrics = append(o.Metrics, replicate.Metric{Name: m.Name, Goal: m.Goal})
+		}
+	}
+	return o
+}
+
+func (s *session) close() {
+	if s.index != nil {
+		s.index.Close() // nothing is lost: the index can be rebuilt
+	}
+	s.stop()
+}
+
+// verdict is the exit code of a command that did what it could: 1 if something damaged was left out.
+func (w *world) verdict() error {
+	if w.warned > 0 {
+		return exitCode(exitError)
+	}
+	return nil
+}
+
+func (s *session) list(q index.Query) ([]*index.Experiment, error) {
+	if s.index == nil {
+		return nil, nil
+	}
+	experiments, notes, err := s.index.List(s.ctx, q)
+	for _, note := range notes {
+		s.w.say("replicate: %s", note)
+	}
+	return experiments, err
+}
+
+// resolve finds what a person typed.
+func (s *session) resolve(ref string) (index.Target, error) {
+	if s.index == nil {
+		return index.Target{}, replicate.Errorf(replicate.NotFound, "%s: there are no experiments in %s", ref, s.project.StorageURL).
+			WithHint("a script makes one with replicate.init(), or name another storage with -S")
+	}
+	return s.index.Resolve(s.ctx, ref)
+}
+
+// rowOf returns where the files of a target are.
+func (s *session) rowOf(t index.Target) (repository.Row, error) {
+	row, _, err := s.rowAndCommit(t)
+	return row, err
+}
+
+// rowAndCommit returns the commit that a target stands for and where its files are: an experiment stands for its best commit,
+// else its latest, else (with no commit) the code it started with. What was taken is said on stderr.
+func (s *session) rowAndCommit(t index.Target) (repository.Row, *index.Commit, error) {
+	e, commit := t.Experiment, t.Commit
+	switch {
+	case commit != nil:
+	case e.Best != nil:
+		commit = e.Best
+		s.w.say("%s is an experiment, taking its best commit %s", e.ID.Short(), commit.ID.Short())
+	case e.Latest != nil:
+		commit = e.Latest
+		s.w.say("%s is an experiment, taking its latest commit %s", e.ID.Short(), commit.ID.Short())
+	default:
+		s.w.say("%s has no commits, taking the code it started with", e.ID.Short())
+		row, err := s.index.CodeTree(s.ctx, e.ID)
+		return row, nil, err
+	}
+	row, err := s.index.Row(s.ctx, commit)
+	return row, commit, err
+}
+
+// find returns the regular file at a path of a tree. Symlinks that stay inside the tree are followed.
+func find(tree *repository.Tree, name string) (*repository.Entry, error) {
+	at := path.Clean(name)
+	for range 40 { // as the kernel does
+		e := tree.Lookup(at)
+		switch {
+		case e == nil:
+			return nil, noSuchPath(tree, name)
+		case e.Kind == repository.Dir:
+			return nil, replicate.Errorf(replicate.Usage, "is a directory").WithHint("replicate checkout --path copies directories")
+		case e.Kind == repository.File:
+			return e, nil
+		}
+		at = path.Join(path.Dir(at), e.Target)
+	}
+	return nil, replicate.Errorf(replicate.Usage, "too many symlinks")
+}
+
+func noSuchPath(tree *repository.Tree, name string) error {
+	paths := make([]string, len(tree.Entries))
+	for i := range tree.Entries {
+		paths[i] = tree.Entries[i].Path
+	}
+	e := replicate.Errorf(replicate.NotFound, "no such file in the commit")
+	return e.WithHint("%s", cmp.Or(replicate.DidYouMean(name, paths), "replicate show --files lists them"))
+}
+
+// noteCheckout leaves in dir which commit was checked out there: the parent of the next experiment of that directory.
+func noteCheckout(dir string, commit replicate.ID, at time.Time) error {
+	note, err := json.Marshal(struct {
+		Commit replicate.ID `json:"commit"`
+		At     time.Time    `json:"at"`
+	}{commit, at.UTC()})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, ".replicate", "checkout")
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return fmt.Errorf("note the checkout: %w", err)
+	}
+	if err := os.WriteFile(file, append(note, '\n'), 0o600); err != nil {
+		return fmt.Errorf("note the checkout: %w", err)
+	}
+	return nil
+}
+
+// abs makes a path as typed absolute.
+func (w *world) abs(p string) string {
+	if filepath.IsAbs(p) {
+		return filepath.Clean(p)
+	}
+	return filepath.Join(w.dir, p)
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
