@@ -1,0 +1,45 @@
+# Targets: build demo test bench torture check wheel
+
+export CGO_ENABLED = 0
+
+SOURCES = $(shell find . -name '*.go' -not -name '*_test.go') go.mod go.sum
+
+build: bin/replicate
+
+bin/replicate: $(SOURCES)
+	go build -trimpath -ldflags='-s -w' -o $@ ./cmd/replicate
+
+# Trains a classifier twice, lists, mounts, compares and copies out what it committed.
+demo: build
+	.ci/need fuse3
+	examples/iris/demo.sh
+
+TEST_PACKAGES = fuse3 git rsync attr acl fio python3 python3-numpy python3-torch python3-sklearn python3-pandas
+
+# Every test. Ends with "N passed, N failed". ARGS are given to go test.
+test: build
+	.ci/need $(TEST_PACKAGES)
+	.ci/test $(ARGS) ./...
+
+# kill -9 at random moments, 200 times; the tests do it 20 times.
+torture: build
+	REPLICATE_TORTURE=200 go test -count=1 -timeout 60m -run Torture ./cmd/replicate ./fs
+
+# One table: every figure beside the peers that are installed, in one run.
+bench: build
+	.ci/need fuse3 restic borgbackup zstd
+	go run ./cmd/bench
+
+check:
+	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+	go test -run 'TestImports|TestPackageDocs' .
+
+wheel: build
+	python3 python/wheel.py dist
+
+clean:
+	rm -rf bin dist build
+
+.PHONY: build demo test bench torture check wheel clean
