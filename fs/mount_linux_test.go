@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/fs/view"
@@ -22,6 +23,13 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "mount-process" {
 		if err := Process(context.Background(), os.Args[2], openMirror); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if len(os.Args) == 4 && os.Args[1] == "reader" {
+		if err := reader(os.Args[2], os.Args[3]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -160,6 +168,8 @@ func (v *mirror) Content(_ context.Context, id view.ID) (io.ReaderAt, error) {
 	switch n.path {
 	case growingName:
 		path = v.dir + "." + growingName
+	case "slow":
+		pause(context.Background(), 100*time.Millisecond) // long enough to be killed over
 	case "damaged":
 		return nil, replicate.Errorf(replicate.Corrupt, "%s is damaged", n.path)
 	}

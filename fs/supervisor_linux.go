@@ -103,6 +103,8 @@ func (s *supervisor) run(ctx context.Context, signals <-chan os.Signal) error {
 				s.report(replicate.Errorf(replicate.Unavailable, "unmounted before it was ready"))
 			}
 			return nil
+		case errors.Is(failure, errUpgrade):
+			s.crashes = nil
 		case !ready || s.tooManyCrashes(time.Now()):
 			s.giveUp(failure, !ready)
 			return failure
@@ -144,7 +146,7 @@ func (s *supervisor) tooManyCrashes(now time.Time) bool {
 func (s *supervisor) watch(ctx context.Context, c *child, signals <-chan os.Signal, ready *bool) error {
 	silence := time.NewTimer(beatLimit)
 	defer silence.Stop()
-	var word error
+	var why error
 	stops := 0
 	for {
 		select {
@@ -155,14 +157,14 @@ func (s *supervisor) watch(ctx context.Context, c *child, signals <-chan os.Sign
 			}
 			silence.Reset(beatLimit)
 			if w.Kind == wordError {
-				word = w.err()
+				why = w.err()
 			}
 			if w.Kind == wordReady {
 				s.ready(ready)
 			}
 		case err := <-c.done:
-			if word != nil {
-				return word
+			if why != nil {
+				return why
 			}
 			return fmt.Errorf("the server ended: %w", err)
 		case <-silence.C:
@@ -172,7 +174,9 @@ func (s *supervisor) watch(ctx context.Context, c *child, signals <-chan os.Sign
 			c.signal(unix.SIGKILL)
 		case sig := <-signals:
 			if sig == unix.SIGHUP {
-				s.upgrade(c)
+				s.exe = strings.TrimSuffix(s.o.Self[0], " (deleted)")
+				why = errUpgrade
+				c.signal(unix.SIGKILL)
 				continue
 			}
 			stops++
@@ -209,12 +213,8 @@ func (s *supervisor) resend() {
 	}
 }
 
-// upgrade has the next server run the binary that is now on disk.
-func (s *supervisor) upgrade(c *child) {
-	s.exe = strings.TrimSuffix(s.o.Self[0], " (deleted)")
-	s.crashes = nil
-	c.signal(unix.SIGKILL)
-}
+// errUpgrade is why a server ended that was told to make room for the binary that is now on disk.
+var errUpgrade = errors.New("told to start the program that is now on disk")
 
 // stop unmounts for the first signal and forces for the second. The server ends with the connection.
 func (s *supervisor) stop(ctx context.Context, times int) {
