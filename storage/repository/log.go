@@ -36,19 +36,29 @@ func parseLog(key string, object []byte) (records []Record, err error) {
 func parseLines(object []byte) (records []Record, err error) {
 	records = make([]Record, 0, bytes.Count(object, []byte{'\n'}))
 	var errs []error
-	for off := 0; off < len(object); {
-		n := bytes.IndexByte(object[off:], '\n')
-		if n < 0 {
-			errs = append(errs, fmt.Errorf("line at byte %d has no end", off))
-			break
-		}
-		r, err := ParseRecord(object[off : off+n : off+n])
+	err = eachLine(object, func(line []byte, off int) error {
+		r, err := ParseRecord(line)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("line at byte %d: %w", off, err))
-		} else {
-			records = append(records, r)
+			return nil
+		}
+		records = append(records, r)
+		return nil
+	})
+	return records, errors.Join(append(errs, err)...)
+}
+
+// eachLine calls f for every line, without its end. Every line must end.
+func eachLine(raw []byte, f func(line []byte, off int) error) error {
+	for off := 0; off < len(raw); {
+		n := bytes.IndexByte(raw[off:], '\n')
+		if n < 0 {
+			return fmt.Errorf("line at byte %d has no end", off)
+		}
+		if err := f(raw[off:off+n:off+n], off); err != nil {
+			return err
 		}
 		off += n + 1
 	}
-	return records, errors.Join(errs...)
+	return nil
 }

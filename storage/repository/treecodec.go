@@ -179,7 +179,7 @@ func (d *treeDecoder) decode(raws [][]byte) error {
 	var files, bytes int64
 	lines := 0
 	for i, raw := range raws {
-		err := eachLine(raw, maxTreePiece, func(line []byte, off int) (err error) {
+		err := eachLine(raw, func(line []byte, off int) (err error) {
 			if lines++; lines == 1 {
 				files, bytes, err = d.head(line, raw)
 			} else {
@@ -202,21 +202,6 @@ func (d *treeDecoder) decode(raws [][]byte) error {
 	}
 	if t := d.tree; t.Files != files || t.Bytes != bytes {
 		return fmt.Errorf("holds %d files of %d bytes, its first line says %d of %d", t.Files, t.Bytes, files, bytes)
-	}
-	return nil
-}
-
-// eachLine calls f for every line, without its end. Every line ends, and only the first of a tree may be longer than maxTreeLine.
-func eachLine(raw []byte, most int, f func(line []byte, off int) error) error {
-	for off := 0; off < len(raw); {
-		n := bytes.IndexByte(raw[off:], '\n')
-		if n < 0 || n > most {
-			return fmt.Errorf("line at byte %d has no end", off)
-		}
-		if err := f(raw[off:off+n], off); err != nil {
-			return err
-		}
-		off += n + 1
 	}
 	return nil
 }
