@@ -189,8 +189,9 @@ func (w *world) exit(err error) int {
 
 func versionCommand(w *world) *cli.Command {
 	return &cli.Command{
-		Name:  "version",
-		Usage: "print the version",
+		Name:        "version",
+		Usage:       "print the version",
+		Description: "Prints the version of the command.",
 		Action: func(*cli.Context) error {
 			_, err := io.WriteString(w.stdout, "replicate "+replicate.Version+"\n")
 			return err
