@@ -174,6 +174,7 @@ func readAtMost(path string) ([]byte, error) {
 type library struct {
 	packages []distribution
 	owners   map[string][]string // of a top-level module, by name of the distribution; made when first asked
+	reported int                 // how many were imported when that was last told
 }
 
 // versions returns name to version, with "@ <commit>" for what was installed from a repository.
@@ -190,6 +191,9 @@ func (l *library) versions() map[string]string {
 
 // imported returns the sorted names of the distributions that the modules came from. The first call reads a file per distribution.
 func (l *library) imported(modules []string) []string {
+	if len(modules) == 0 {
+		return nil
+	}
 	if l.owners == nil {
 		l.owners = map[string][]string{}
 		for _, d := range l.packages {

@@ -3,6 +3,7 @@ package recorder
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math"
 	"time"
 
@@ -202,10 +203,13 @@ func encode(v any) []byte {
 
 // parseRequest reads one line. The request has its ID also when the rest is not understood.
 func parseRequest(line []byte) (*request, error) {
+	if line[0] == tooLong {
+		return &request{ID: idOf(line[1:])}, replicate.Errorf(replicate.Usage, "line is longer than %d MiB", MaxLine>>20)
+	}
 	r := new(request)
 	if err := json.Unmarshal(line, r); err != nil {
-		if e, ok := err.(*replicate.Error); ok && e.Kind == replicate.Usage {
-			return r, e
+		if e, ok := errors.AsType[*replicate.Error](err); ok && e.Kind == replicate.Usage {
+			return &request{ID: idOf(line)}, e
 		}
 		return &request{ID: idOf(line)}, replicate.Errorf(replicate.Usage, "line is not understood: %w", err)
 	}

@@ -62,12 +62,19 @@ func (q *queue) take() (block []byte, ok bool) {
 	return block, true
 }
 
+const (
+	// tooLong is the first byte of what stands for a line that was too long. No JSON begins with it.
+	tooLong = 0
+	// keptOfLong is how much of such a line is kept, for its id.
+	keptOfLong = 64
+)
+
 // readBlock is how much is read at once. It holds a full pipe of the client.
 const readBlock = 1 << 20
 
 // fill moves whole lines from r into the queue until r ends, and closes the queue. A last line without an end is dropped: its
-// writer died in the middle. Lines longer than MaxLine are handed to tooLong, as far as they were kept, and skipped.
-func (q *queue) fill(r io.Reader, tooLong func(beginning []byte)) {
+// writer died in the middle. Of a line longer than MaxLine only the beginning comes, marked as tooLong.
+func (q *queue) fill(r io.Reader) {
 	defer q.close()
 	buf := make([]byte, 0, readBlock)
 	skipping := false
@@ -100,7 +107,7 @@ func (q *queue) fill(r io.Reader, tooLong func(beginning []byte)) {
 		case skipping:
 			buf = buf[:0]
 		case len(buf) > MaxLine:
-			tooLong(buf)
+			q.put(append(append([]byte{tooLong}, buf[:keptOfLong]...), '\n'))
 			skipping = true
 			buf = buf[:0]
 		}

@@ -1,0 +1,40 @@
+package recorder
+
+import (
+	"fmt"
+
+	"github.com/replicate/replicate/storage/repository"
+)
+
+// maxBacklog is how many points are kept while they cannot be written: about 64 MiB with a few metrics each.
+const maxBacklog = 200_000
+
+// A backlog holds the points that could not be written yet.
+type backlog struct {
+	points  []repository.Point
+	dropped int
+}
+
+// write appends what waited and then points to the stream. On an error all of them wait; the oldest are dropped if they are too many.
+func (b *backlog) write(w *repository.Writer, points []repository.Point) error {
+	if len(b.points) > 0 {
+		points = append(b.points, points...)
+	}
+	if len(points) == 0 {
+		return nil
+	}
+	err := w.Log(points...)
+	if err == nil {
+		*b = backlog{}
+		return nil
+	}
+	if over := len(points) - maxBacklog; over > 0 {
+		points = points[over:]
+		b.dropped += over
+	}
+	b.points = append([]repository.Point(nil), points...)
+	if b.dropped > 0 {
+		return fmt.Errorf("%d had to be dropped: %w", b.dropped, err)
+	}
+	return err
+}

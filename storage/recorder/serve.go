@@ -1,0 +1,339 @@
+package recorder
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage"
+	"github.com/replicate/replicate/storage/repository"
+)
+
+const (
+	// maxLeftOut is how many of the paths that were not saved an answer lists, largest first.
+	maxLeftOut = 100
+	// warnEvery is how often a client is warned of one thing.
+	warnEvery = time.Minute
+	// goneEvery is how often a detached recorder looks whether somebody else has ended its experiment. It costs a readdir.
+	goneEvery = time.Second
+	// cellsPath is where a commit has the cells of a notebook.
+	cellsPath = ".replicate/cells.py"
+)
+
+// Serve carries out what a client writes to in and answers on out, until in ends or the client's process is gone. An experiment that
+// was not ended by then ends as crashed. in and out must be pipes or sockets. o.Tell is not used: the client is told.
+func Serve(ctx context.Context, in, out *os.File, o Options) error {
+	s := &server{in: &inlet{file: in}, out: &outlet{file: out}, lines: newQueue(), warned: map[string]time.Time{}}
+	s.o = o
+	s.o.Tell = s.tell
+	var others sync.WaitGroup
+	others.Go(func() { s.lines.fill(s.in) })
+	s.others = &others
+	s.stopWatch = make(chan struct{})
+	err := s.work(ctx)
+	close(s.stopWatch)
+	s.in.drain()
+	others.Wait()
+	return err
+}
+
+// A server is one client's recorder. Its fields belong to the goroutine that works, but for those with a comment.
+type server struct {
+	o     Options
+	in    *inlet  // read by its own goroutine
+	out   *outlet // used by all
+	lines *queue  // used by all
+
+	others    *sync.WaitGroup
+	stopWatch chan struct{}
+	gone      chan struct{} // closed when the client's process is gone; nil if it never said who it is
+
+	session  *Session
+	detached bool
+	logged   []repository.Point // read and not yet handed on
+
+	mu     sync.Mutex // guards warned
+	warned map[string]time.Time
+}
+
+// work carries out lines in order.
+func (s *server) work(ctx context.Context) error {
+	for {
+		block, ok := s.lines.take()
+		if !ok {
+			break
+		}
+		for line := range bytes.Lines(block) {
+			if line = bytes.TrimSpace(line); len(line) > 0 {
+				s.line(ctx, line)
+			}
+		}
+		s.hand()
+	}
+	if s.session == nil {
+		return nil
+	}
+	if s.detached && s.outlive(ctx) {
+		return s.session.leave(ctx)
+	}
+	if s.session.guest {
+		return s.session.leave(ctx)
+	}
+	return s.session.End(ctx, replicate.Crashed, nil)
+}
+
+// line carries out one line.
+func (s *server) line(ctx context.Context, line []byte) {
+	r, err := parseRequest(line)
+	if err == nil && r.Op == "log" {
+		err = s.log(r)
+		if err == nil && !r.wanted() {
+			return
+		}
+	}
+	s.hand() // points come before what follows them
+	var a answer
+	if err == nil {
+		a, err = s.request(ctx, r)
+	}
+	if r.wanted() {
+		s.answer(r, a, err)
+	} else if err != nil && !errors.Is(err, errUnknown) {
+		s.tell(true, err.Error())
+	}
+}
+
+func (s *server) answer(r *request, a answer, err error) {
+	a.ID, a.OK = r.ID, true
+	line := any(a)
+	if err != nil {
+		line = refusal{r.ID, refused{replicate.KindOf(err), err.Error(), replicate.HintOf(err)}}
+	}
+	_ = s.out.answer(encode(line)) // a client that is gone is seen by the reader or the watcher
+}
+
+// errUnknown is the one error that a request without an id does not even warn of: a newer client may send what this version
+// does not know.
+var errUnknown = errors.New("unknown operation")
+
+// request carries out everything but log.
+func (s *server) request(ctx context.Context, r *request) (answer, error) {
+	switch r.Op {
+	case "log":
+		return answer{}, nil
+	case "hello":
+		return s.hello(r)
+	case "init":
+		return s.begin(ctx, r)
+	case "commit", "set", "end":
+		if s.session == nil {
+			return answer{}, replicate.Errorf(replicate.Usage, "%s before init, or after end", r.Op)
+		}
+	}
+	switch r.Op {
+	case "commit":
+		return s.commit(ctx, r)
+	case "set":
+		return answer{}, s.set(ctx, r)
+	case "end":
+		return s.end(ctx, r)
+	}
+	return answer{}, replicate.Errorf(replicate.Usage, "%w %q", errUnknown, r.Op)
+}
+
+func (s *server) hello(r *request) (answer, error) {
+	if r.Protocol < 1 {
+		return answer{}, replicate.Errorf(replicate.Usage, "client speaks protocol %d, recorder %s speaks %d", r.Protocol, replicate.Version, Protocol)
+	}
+	if r.Detached && r.PID <= 0 {
+		return answer{}, replicate.Errorf(replicate.Usage, "detached from nothing: hello without a pid")
+	}
+	s.detached = r.Detached
+	if r.PID > 0 && s.gone == nil {
+		s.gone = make(chan struct{})
+		s.others.Go(func() {
+			if watchProcess(r.PID, s.stopWatch) {
+				s.in.drain()
+				s.out.hangUp()
+				close(s.gone)
+			}
+		})
+	}
+	return answer{Protocol: min(r.Protocol, Protocol), Version: replicate.Version}, nil
+}
+
+func (s *server) begin(ctx context.Context, r *request) (answer, error) {
+	if s.session != nil {
+		return answer{}, replicate.Errorf(replicate.Usage, "init while experiment %s is recorded", s.session.experiment.Short())
+	}
+	session, begun, err := begin(ctx, r, s.o)
+	if err != nil {
+		return answer{}, err
+	}
+	s.session = session
+	return answer{started: begun}, nil
+}
+
+func (s *server) log(r *request) error {
+	if s.session == nil {
+		return replicate.Errorf(replicate.Usage, "log before init, or after end")
+	}
+	step, err := r.step()
+	if err != nil {
+		return err
+	}
+	s.logged = append(s.logged, repository.Point{Step: step, Time: r.at(s.o.Now), Metrics: r.Metrics})
+	return nil
+}
+
+// hand passes the points that were read on to the session, all at once.
+func (s *server) hand() {
+	if len(s.logged) > 0 {
+		s.session.Log(s.logged...)
+		s.logged = nil
+	}
+}
+
+func (s *server) commit(ctx context.Context, r *request) (answer, error) {
+	start := time.Now()
+	step, err := r.step()
+	if err != nil {
+		return answer{}, err
+	}
+	if r.Metric != nil {
+		if err := s.session.setMetric(ctx, replicate.Metric(*r.Metric)); err != nil {
+			return answer{}, err
+		}
+	}
+	c := repository.CommitRequest{
+		Step: step, Time: r.at(s.o.Now), Metrics: r.Metrics, Message: r.Message, Paths: s.session.inRoot(r.Cwd, r.Path), IfChanged: r.IfChanged,
+	}
+	if r.Cells != "" {
+		c.Extra = map[string][]byte{cellsPath: []byte(r.Cells)}
+	}
+	row, snapshot, err := s.session.Commit(ctx, c)
+	if err != nil {
+		return answer{}, err
+	}
+	s.session.look.imported(r.Modules)
+	return answer{committed: &committed{
+		Commit: row.ID, Step: row.Step, Files: row.Files, Changed: snapshot.Changed, Bytes: row.Bytes, MS: time.Since(start).Milliseconds(),
+	}}, nil
+}
+
+func (s *server) set(ctx context.Context, r *request) error {
+	if r.Metric != nil {
+		if err := s.session.setMetric(ctx, replicate.Metric(*r.Metric)); err != nil {
+			return err
+		}
+	}
+	fields := map[string]json.RawMessage{}
+	if r.Name != "" {
+		fields["name"] = raw(r.Name)
+	}
+	if r.Note != "" {
+		fields["note"] = raw(r.Note)
+	}
+	if len(r.Tags) > 0 {
+		fields["tags"] = tagField(r.Tags)
+	}
+	if len(fields) == 0 {
+		return nil
+	}
+	return s.session.writer.Set(ctx, fields)
+}
+
+func (s *server) end(ctx context.Context, r *request) (answer, error) {
+	status := cmp.Or(r.Status, replicate.Finished)
+	if !status.Final() {
+		return answer{}, replicate.Errorf(replicate.Usage, "%q is no end of an experiment", status)
+	}
+	s.session.look.imported(r.Modules)
+	fields := map[string]json.RawMessage{}
+	if r.Traceback != "" {
+		fields["error"] = raw(failureOf(r.Traceback))
+	}
+	if r.ExitCode != nil && !s.session.guest {
+		fields["exit_code"] = raw(*r.ExitCode)
+	}
+	session := s.session
+	s.session = nil
+	return answer{ended: &ended{}}, session.End(ctx, status, fields)
+}
+
+// outlive keeps the experiment of a client that left on purpose, until the process it named is gone or somebody else has ended the
+// experiment. It reports whether somebody has.
+func (s *server) outlive(ctx context.Context) bool {
+	every := replicate.HeartbeatEvery
+	if _, local := s.session.place.repo.Store().(storage.Local); local {
+		every = goneEvery
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.gone:
+			return s.session.endedElsewhere(ctx)
+		case <-tick.C:
+			if !s.session.beating(ctx) && s.session.endedElsewhere(ctx) {
+				return true
+			}
+		}
+	}
+}
+
+// tell passes a remark on to the client: warnings of one kind once a minute.
+func (s *server) tell(warning bool, text string) {
+	if warning {
+		cause := strings.Map(func(r rune) rune {
+			if unicode.IsDigit(r) {
+				return -1
+			}
+			return r
+		}, text)
+		now := time.Now()
+		s.mu.Lock()
+		again := now.Sub(s.warned[cause]) < warnEvery
+		if !again {
+			s.warned[cause] = now
+		}
+		s.mu.Unlock()
+		if again {
+			return
+		}
+	}
+	s.out.remark(warning, text)
+}
+
+// largest returns the paths with the most bytes first, and no more of them than people want to know.
+func largest(left []repository.LeftOut) []repository.LeftOut {
+	sorted := slices.SortedStableFunc(slices.Values(left), func(a, b repository.LeftOut) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	return sorted[:min(len(sorted), maxLeftOut)]
+}
+
+// maxTraceback is how much of a traceback is kept: its end, which says what happened.
+const maxTraceback = 8 << 10
+
+// failureOf reads a traceback of Python: the last line that is not indented begins with the type.
+func failureOf(traceback string) replicate.Failure {
+	f := replicate.Failure{Traceback: traceback}
+	if len(traceback) > maxTraceback {
+		f.Traceback = strings.ToValidUTF8(traceback[len(traceback)-maxTraceback:], "")
+	}
+	for line := range strings.Lines(strings.TrimSpace(traceback)) {
+		kind, message, _ := strings.Cut(strings.TrimRight(line, "\n"), ": ")
+		if kind != "" && kind != "Traceback (most recent call last):" && !strings.ContainsAny(kind, " \t") {
+			f.Type, f.Message = kind, message
+		}
+	}
+	return f
+}

@@ -1,0 +1,315 @@
+package recorder
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage"
+	"github.com/replicate/replicate/storage/project"
+	"github.com/replicate/replicate/storage/repository"
+)
+
+// Options are what a session knows of the process around it.
+type Options struct {
+	StorageFlag string            // the value of -S
+	Env         map[string]string // variables of this process; those that a client sends win over them
+	Now         func() time.Time
+	Random      io.Reader // for ids
+
+	// Opened is told the project as soon as it is known. It may be nil.
+	Opened func(*project.Project)
+	// Tell is told what people should know: warnings, and notes. It may be called from several goroutines and must not block.
+	Tell func(warning bool, text string)
+}
+
+// A place is an open repository and the project that uses it.
+type place struct {
+	project *project.Project
+	repo    *repository.Repository
+	spool   *repository.Spool
+}
+
+// openPlace finds the project of a directory and opens its repository, which it makes if there is none. What dead processes of
+// this machine left is finished first.
+func openPlace(ctx context.Context, dir string, env environment, o Options) (*place, error) {
+	p, err := project.Find(dir, project.Options{
+		StorageFlag: o.StorageFlag, StorageEnv: env["REPLICATE_STORAGE"], WorkingDir: dir, Home: env["HOME"],
+	})
+	if err != nil {
+		return nil, err
+	}
+	if o.Opened != nil {
+		o.Opened(p)
+	}
+	store, err := storage.Open(ctx, p.StorageURL)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := repository.Create(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	spool, err := repository.OpenSpool(ctx, repo, p.Spool())
+	if err != nil {
+		return nil, err
+	}
+	if _, err := spool.Recover(ctx); err != nil {
+		o.Tell(true, "finish what an earlier process left: "+err.Error())
+	}
+	return &place{p, repo, spool}, nil
+}
+
+// A Session records one experiment. Its methods are called by one goroutine, after each other.
+type Session struct {
+	o          Options
+	place      *place
+	writer     *repository.Writer
+	experiment replicate.ID
+	metric     *replicate.Metric
+	guest      bool // somebody else ends the experiment
+	look       *look
+	points     backlog
+	stopBeat   context.CancelFunc
+	beats      sync.WaitGroup
+}
+
+// begin starts what a client's init asks for: a new experiment, one that goes on, or a part in one that somebody else began.
+func begin(ctx context.Context, r *request, o Options) (*Session, *started, error) {
+	env := environment{}
+	for _, from := range []map[string]string{o.Env, r.Env} {
+		for name, value := range from {
+			env[name] = value
+		}
+	}
+	p, err := openPlace(ctx, r.Cwd, env, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &Session{o: o, place: p}
+	b := &beginning{request: r, env: env, place: p, session: s}
+	answer, err := b.begin(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	answer.Root, answer.Storage = p.project.Root, p.repo.Store().URL()
+	answer.Experiment = s.experiment
+	s.look = startLook(s, r.Python)
+	s.startBeat()
+	return s, answer, nil
+}
+
+// Join takes part in an experiment that somebody else began and ends. ref is its id, a prefix of it or its name; dir is where the search
+// for the project starts.
+func Join(ctx context.Context, ref, dir string, o Options) (*Session, error) {
+	p, err := openPlace(ctx, dir, o.Env, o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{o: o, place: p}
+	found, err := findExperiment(ctx, p.repo, ref)
+	if err != nil {
+		return nil, err
+	}
+	if status := found.row.Status; status.Final() {
+		o.Tell(true, fmt.Sprintf("experiment %s has ended already: %s", found.row.ID.Short(), status))
+	}
+	if err := s.attach(ctx, found, nil, true); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// attach makes the session another writer of an experiment.
+func (s *Session) attach(ctx context.Context, found *standing, saved []string, guest bool) (err error) {
+	s.experiment, s.metric, s.guest = found.row.ID, found.row.Metric, guest
+	options := s.writerOptions(saved)
+	options.Guest = guest
+	s.writer, err = s.place.spool.Attach(ctx, s.experiment, found.resume(), options)
+	return err
+}
+
+// writerOptions says what commits save: the paths given, all of the root for nil.
+func (s *Session) writerOptions(saved []string) repository.WriterOptions {
+	p := s.place.project
+	if p.NotSaved != "" && saved == nil {
+		s.o.Tell(true, fmt.Sprintf("files of %s are not saved: %s; a replicate.yaml in the folder of the project says what to save", p.Root, p.NotSaved))
+		saved = []string{}
+	}
+	return repository.WriterOptions{
+		Root: p.Root, Ignore: p.Config.Ignore, Paths: saved,
+		Note: func(text string) { s.o.Tell(false, text) },
+	}
+}
+
+// inRoot returns paths relative to the project root; cwd is what relative ones start from. Those outside are left out with a
+// warning. Nil stays nil.
+func (s *Session) inRoot(cwd string, given []string) []string {
+	if given == nil {
+		return nil
+	}
+	root := s.place.project.Root
+	inside := []string{}
+	for _, path := range given {
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(cwd, path)
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil || !filepath.IsLocal(rel) {
+			s.o.Tell(true, fmt.Sprintf("%s is not saved: it is outside of %s", path, root))
+			continue
+		}
+		inside = append(inside, rel)
+	}
+	return inside
+}
+
+// Log records points. It returns nothing: points that cannot be written are kept and tried again, and that is told.
+func (s *Session) Log(points ...repository.Point) {
+	if err := s.points.write(s.writer, points); err != nil {
+		s.o.Tell(true, "points are kept in memory: "+err.Error())
+	}
+}
+
+// Commit snapshots the files and records a commit.
+func (s *Session) Commit(ctx context.Context, c repository.CommitRequest) (repository.CommitRow, repository.Snapshot, error) {
+	s.Log()
+	return s.writer.Commit(ctx, c)
+}
+
+// End ends the session, and with it the experiment unless somebody else ends it. Fields are facts that are stored with the end.
+func (s *Session) End(ctx context.Context, status replicate.Status, fields map[string]json.RawMessage) error {
+	s.stop()
+	s.Log()
+	if fields == nil {
+		fields = map[string]json.RawMessage{}
+	}
+	if s.look != nil {
+		s.look.finish(fields)
+	}
+	if s.guest {
+		if len(fields) > 0 {
+			if err := s.writer.Set(ctx, fields); err != nil {
+				s.o.Tell(true, err.Error())
+			}
+		}
+		return s.writer.End(ctx, "", nil)
+	}
+	fields["ended"] = raw(s.o.Now().UTC().Format(time.RFC3339Nano))
+	return s.writer.End(ctx, status, fields)
+}
+
+// Stop ends an experiment that the session joined.
+func (s *Session) Stop(ctx context.Context, status replicate.Status, exitCode *int) error {
+	s.guest = false
+	fields := map[string]json.RawMessage{}
+	if exitCode != nil {
+		fields["exit_code"] = raw(*exitCode)
+	}
+	return s.End(ctx, status, fields)
+}
+
+// leave closes a session whose experiment somebody else ends or has ended.
+func (s *Session) leave(ctx context.Context) error {
+	s.guest = true
+	return s.End(ctx, "", nil)
+}
+
+// beating reports whether the experiment has a heartbeat. Its end takes the heartbeat away.
+func (s *Session) beating(ctx context.Context) bool {
+	beats, err := s.place.repo.Heartbeats(ctx)
+	_, ok := beats[s.experiment]
+	return ok || err != nil
+}
+
+// endedElsewhere reports whether another process has ended the experiment.
+func (s *Session) endedElsewhere(ctx context.Context) bool {
+	found, err := findExperiment(ctx, s.place.repo, string(s.experiment))
+	return err == nil && found.row.Status.Final()
+}
+
+// setMetric declares the primary metric of a running experiment. The first one stays.
+func (s *Session) setMetric(ctx context.Context, m replicate.Metric) error {
+	switch {
+	case s.metric == nil:
+		s.metric = &m
+		return s.writer.Set(ctx, map[string]json.RawMessage{"metric": raw([]string{m.Name, string(m.Goal)})})
+	case *s.metric != m:
+		s.o.Tell(true, fmt.Sprintf("the primary metric stays %s (%s), not %s (%s)", s.metric.Name, s.metric.Goal, m.Name, m.Goal))
+	}
+	return nil
+}
+
+// startBeat says every half minute that the experiment is alive, and publishes its points.
+func (s *Session) startBeat() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopBeat = cancel
+	s.beats.Go(func() {
+		tick := time.NewTicker(replicate.HeartbeatEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			for _, step := range []func(context.Context) error{s.writer.Beat, s.writer.Flush} {
+				if err := step(ctx); err != nil && ctx.Err() == nil {
+					s.o.Tell(true, err.Error())
+				}
+			}
+		}
+	})
+}
+
+// stop ends the beats and waits for the one under way.
+func (s *Session) stop() {
+	if s.stopBeat != nil {
+		s.stopBeat()
+		s.beats.Wait()
+		s.stopBeat = nil
+	}
+}
+
+// raw returns v as JSON. It is for values that cannot fail to be one.
+func raw(v any) json.RawMessage {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err)
+	}
+	return bytes.TrimSpace(b.Bytes())
+}
+
+// userOf returns who runs the experiment: what `run` says, else what the system says.
+func userOf(env environment) string {
+	if name := env["REPLICATE_USER"]; name != "" {
+		return name
+	}
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	if name := env["USER"]; name != "" {
+		return name
+	}
+	return fmt.Sprint(os.Getuid())
+}
+
+// hostOf returns the name of the machine: what `run` says, else what the system says.
+func hostOf(env environment) string {
+	if name := env["REPLICATE_HOST"]; name != "" {
+		return name
+	}
+	name, _ := os.Hostname()
+	return strings.TrimSpace(name)
+}
