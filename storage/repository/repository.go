@@ -1,10 +1,16 @@
 package repository
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/replicate/replicate"
@@ -13,64 +19,174 @@ import (
 
 var errLater = errors.New("under construction")
 
+const (
+	// maxConfig bounds what is read of replicate.json.
+	maxConfig = 64 << 10
+	// formatVersion is the newest format that this code reads, and the one it writes.
+	formatVersion = 1
+	// chunkingName is the rule by which this code cuts files.
+	chunkingName = "gear1/256Ki/1Mi/4Mi"
+)
+
+// config is replicate.json.
+type config struct {
+	Version  int       `json:"replicate"`
+	ID       string    `json:"id"`
+	Created  time.Time `json:"created"`
+	Chunking string    `json:"chunking"`
+	Needs    string    `json:"needs,omitempty"` // the oldest replicate that reads a format above 1
+}
+
 // A Repository reads what a storage holds. It is safe for use by several goroutines.
 type Repository struct {
 	store storage.Store
+	local storage.Local // store, if it is one
 	id    string
+
+	trees  *cache[string, *Tree]
+	frames *frameCache
 }
 
-// Open reads replicate.json. An error of kind NotFound means that there is no repository yet; a newer format is an error
-// that names the version needed.
-func Open(ctx context.Context, store storage.Store) (*Repository, error) { return nil, errLater }
+// Open reads replicate.json. An error of kind NotFound means that the storage is empty: there is no repository yet. A storage that
+// holds something else, and a newer format, are of kind Conflict; the latter names the version needed.
+func Open(ctx context.Context, store storage.Store) (*Repository, error) {
+	c, err := readConfig(ctx, store)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = explainMissing(ctx, store)
+	}
+	if err != nil {
+		return nil, openError(store, err)
+	}
+	return newRepository(store, c), nil
+}
 
-// Create opens the repository of a store, making replicate.json first if there is none.
-func Create(ctx context.Context, store storage.Store) (*Repository, error) { return nil, errLater }
+// Create opens the repository of a store, making replicate.json first if there is none. Two programs that do so at the same time
+// agree on one repository.
+func Create(ctx context.Context, store storage.Store) (*Repository, error) {
+	c, err := readConfig(ctx, store)
+	if errors.Is(err, fs.ErrNotExist) {
+		c, err = makeConfig(ctx, store)
+	}
+	if err != nil {
+		return nil, openError(store, err)
+	}
+	return newRepository(store, c), nil
+}
 
-// ID is the repository's own id, 32 hex digits, made with it.
+// ID is the repository's own id, 32 hex digits, made with it. It names what machines keep for themselves: index, spool, cache.
 func (r *Repository) ID() string { return r.id }
 
 // Store returns where the bytes are.
 func (r *Repository) Store() storage.Store { return r.store }
 
-// A Batch is one object of records.
-type Batch struct {
-	Key     string   // log/… or index/…
-	Inputs  []string // keys whose records this one includes, for an object that a merge made
-	Records []Record // the accepted ones
-	Err     error    // the object, or a part of it, is damaged: the error names it. Records holds what could be read
+func newRepository(store storage.Store, c config) *Repository {
+	local, _ := store.(storage.Local)
+	return &Repository{store: store, local: local, id: c.ID, trees: newCache[string, *Tree](treeBudget), frames: newFrameCache()}
 }
 
-// Sync yields every log and index object that known does not know, each with its accepted records, in no order. An error ends
-// the iteration; a damaged object does not.
-func (r *Repository) Sync(ctx context.Context, known func(key string) bool) iter.Seq2[Batch, error] {
-	return func(yield func(Batch, error) bool) { yield(Batch{}, errLater) }
+func openError(store storage.Store, err error) error {
+	return &replicate.Error{Op: "open", Path: store.URL(), Kind: replicate.KindOf(err), Err: err}
 }
 
-// Heartbeats returns the age of every heartbeat by the store's clock.
-func (r *Repository) Heartbeats(ctx context.Context) (map[replicate.ID]time.Duration, error) {
-	return nil, errLater
+func readConfig(ctx context.Context, store storage.Store) (config, error) {
+	data, err := readObject(ctx, store, configKey, 0, maxConfig)
+	if err != nil {
+		return config{}, err
+	}
+	return parseConfig(data)
 }
 
-// A Heartbeat is what a recorder says of a running experiment every replicate.HeartbeatEvery.
-type Heartbeat struct {
-	Experiment replicate.ID     `json:"experiment"`
-	Writer     string           `json:"writer"`
-	Time       time.Time        `json:"time"`
-	Step       replicate.Step   `json:"step"`
-	Metrics    replicate.Values `json:"metrics,omitempty"`
-	Unsent     int64            `json:"unsent"` // bytes waiting in the spool
-	Ready      int              `json:"ready"`  // records waiting in the spool
+// parseConfig reads the version before everything else, as all else may change with it.
+func parseConfig(data []byte) (config, error) {
+	var v struct {
+		Version int    `json:"replicate"`
+		Needs   string `json:"needs"`
+	}
+	if err := json.Unmarshal(data, &v); err != nil {
+		return config{}, damagedConfig(err)
+	}
+	if v.Version > formatVersion {
+		needed := v.Needs
+		if needed == "" {
+			needed = fmt.Sprintf("that reads format %d,", v.Version)
+		}
+		return config{}, replicate.Errorf(replicate.Conflict, "the repository has format %d, and replicate %s reads formats up to %d",
+			v.Version, replicate.Version, formatVersion).WithHint("install replicate %s or newer", needed)
+	}
+	var c config
+	if err := json.Unmarshal(data, &c); err != nil {
+		return config{}, damagedConfig(err)
+	}
+	if _, err := replicate.ParseID(c.ID); err != nil || c.Version < 1 {
+		return config{}, damagedConfig(fmt.Errorf("version %d, id %q", c.Version, c.ID))
+	}
+	return c, nil
 }
 
-// Tree reads the tree of a row. A row without frames has an empty tree.
-func (r *Repository) Tree(ctx context.Context, row Row) (*Tree, error) { return nil, errLater }
+func damagedConfig(err error) error {
+	return replicate.Errorf(replicate.Corrupt, "%s is damaged: %w", configKey, err).
+		WithHint("delete %s: the next commit makes it anew, and nothing that is stored depends on it", configKey)
+}
 
-// File opens a regular file of a tree. Every byte is verified before it is returned; damage is an error of kind Corrupt that names the
-// path. ReadAt may be called from several goroutines. Nothing needs to be closed.
-func (r *Repository) File(ctx context.Context, e *Entry) (io.ReaderAt, error) { return nil, errLater }
+// explainMissing tells an empty storage from one that holds something else.
+func explainMissing(ctx context.Context, store storage.Store) error {
+	for o, err := range store.List(ctx, "", "") {
+		switch {
+		case err != nil:
+			return err
+		case isOurs(o.Key):
+			return replicate.Errorf(replicate.Corrupt, "%s is missing beside %s", configKey, o.Key).
+				WithHint("the next commit makes it anew")
+		}
+		return replicate.Errorf(replicate.Conflict, "this is no repository, it holds other files: %s", o.Key).
+			WithHint("check storage in replicate.yaml, or -S")
+	}
+	return replicate.Errorf(replicate.NotFound, "there is no repository yet").WithHint("the first experiment makes it")
+}
 
-// WriteFile writes the whole content of a regular file, in order, verified against the file's own hash at the end.
-func (r *Repository) WriteFile(ctx context.Context, w io.Writer, e *Entry) error { return errLater }
+func isOurs(key string) bool {
+	for _, prefix := range []string{packPrefix, logPrefix, indexPrefix, livePrefix, gcPrefix} {
+		if strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// makeConfig puts a new replicate.json and returns the one that remained, which may be somebody else's.
+func makeConfig(ctx context.Context, store storage.Store) (config, error) {
+	id, err := replicate.NewID(rand.Reader)
+	if err != nil {
+		return config{}, err
+	}
+	now, err := store.Now(ctx)
+	if err != nil {
+		return config{}, err
+	}
+	data, err := json.Marshal(config{Version: formatVersion, ID: string(id), Created: now.UTC(), Chunking: chunkingName})
+	if err != nil {
+		return config{}, err
+	}
+	data = append(data, '\n')
+	if _, err := store.Put(ctx, configKey, bytes.NewReader(data), int64(len(data))); err != nil {
+		return config{}, err
+	}
+	return readConfig(ctx, store)
+}
+
+// readObject reads up to n bytes of an object from off, to its end if n < 0.
+func readObject(ctx context.Context, store storage.Store, key string, off, n int64) ([]byte, error) {
+	body, err := store.Get(ctx, key, off, n)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, err)
+	}
+	return data, nil
+}
 
 // A Point is one call of log() or commit() in the metrics stream.
 type Point struct {

@@ -1,0 +1,266 @@
+package repository
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/zeebo/blake3"
+
+	"github.com/replicate/replicate"
+)
+
+const (
+	// treeBudget is how many bytes of trees are kept, by treeCost: about twenty trees of 20,000 files.
+	treeBudget = 128 << 20
+	// treeCost is how much larger a tree is in memory than as lines.
+	treeCost = 2
+	// window is how many bytes of a file are decoded at the same time by one reader.
+	window = 8 << 20
+	// framesAhead is how many frames are decoded ahead of whoever reads a file in order.
+	framesAhead = 2
+)
+
+// Tree reads the tree of a row. A row without frames has an empty tree. Trees read lately are kept.
+func (r *Repository) Tree(ctx context.Context, row Row) (*Tree, error) {
+	if len(row.Tree) == 0 {
+		return &Tree{}, nil
+	}
+	t, err := r.trees.get(ctx, treeKey(row.Tree), func(ctx context.Context) (*Tree, int64, error) {
+		return r.readTree(ctx, row.Tree)
+	})
+	if err != nil {
+		return nil, &replicate.Error{Op: "read", Path: "the list of files", Kind: replicate.KindOf(err), Err: err}
+	}
+	return t, nil
+}
+
+// treeKey joins what names a tree's frames.
+func treeKey(refs []Ref) string {
+	var key strings.Builder
+	for _, ref := range refs {
+		key.Write(ref.Pack[:])
+		key.Write(ref.Hash[:])
+	}
+	return key.String()
+}
+
+func (r *Repository) readTree(ctx context.Context, refs []Ref) (*Tree, int64, error) {
+	raws := make([][]byte, len(refs))
+	var size int64
+	for i, ref := range refs {
+		var err error
+		if raws[i], err = r.readFrame(ctx, ref); err != nil {
+			return nil, 0, err
+		}
+		size += int64(len(raws[i]))
+	}
+	t, err := decodeTree(raws, refs[0].Pack)
+	return t, treeCost * size, err
+}
+
+// readFrame reads a frame that is not worth keeping.
+func (r *Repository) readFrame(ctx context.Context, ref Ref) ([]byte, error) {
+	if err := ref.check(); err != nil {
+		return nil, damaged(ref, err)
+	}
+	stored := make([]byte, ref.Len)
+	if err := r.readPack(ctx, ref.Pack, int64(ref.Off), stored); err != nil {
+		return nil, err
+	}
+	return openFrame(nil, stored, ref)
+}
+
+// File opens a regular file of a tree. Every byte is verified before it is returned; damage is an error of kind Corrupt that names the
+// path. ReadAt may be called from several goroutines, and reads ahead when they read in order. ctx is for all reads. Nothing needs to be
+// closed.
+func (r *Repository) File(ctx context.Context, e *Entry) (io.ReaderAt, error) {
+	extents, err := r.extents(ctx, e)
+	if err != nil {
+		return nil, fileError(e, err)
+	}
+	return newFile(ctx, r, e, extents), nil
+}
+
+func fileError(e *Entry, err error) error {
+	return &replicate.Error{Op: "read", Path: e.Path, Kind: replicate.KindOf(err), Err: err}
+}
+
+// extents returns where the bytes of a file are: as many as its size, each extent a whole frame if there are several.
+func (r *Repository) extents(ctx context.Context, e *Entry) ([]Extent, error) {
+	if e.Kind != File {
+		return nil, replicate.Errorf(replicate.Usage, "not a regular file")
+	}
+	if err := e.check(); err != nil {
+		return nil, replicate.Errorf(replicate.Corrupt, "%w", err)
+	}
+	if e.Recipe != nil {
+		data, err := r.readFrame(ctx, *e.Recipe)
+		if err != nil {
+			return nil, err
+		}
+		return decodeRecipe(data, e.Recipe.Pack, e.Size)
+	}
+	extents := slices.Clone(e.Extents)
+	if len(extents) == 1 && int64(extents[0].Raw) == e.Size {
+		extents[0].Hash = e.Hash // the frame is the file
+	}
+	return extents, nil
+}
+
+// extentSize is how many bytes of the file are in extent i: all of the file if it is the only one, else the rest of the frame.
+func extentSize(e *Entry, extents []Extent, i int) int64 {
+	if len(extents) == 1 {
+		return e.Size
+	}
+	return int64(extents[i].Raw) - int64(extents[i].From)
+}
+
+// A file reads one file of a tree.
+type file struct {
+	repository *Repository
+	ctx        context.Context
+	entry      *Entry
+	extents    []Extent
+	ends       []int64      // where each extent ends in the file
+	last       atomic.Int64 // the extent read last
+}
+
+func newFile(ctx context.Context, r *Repository, e *Entry, extents []Extent) *file {
+	f := &file{repository: r, ctx: ctx, entry: e, extents: extents, ends: make([]int64, len(extents))}
+	var end int64
+	for i := range extents {
+		end += extentSize(e, extents, i)
+		f.ends[i] = end
+	}
+	return f
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *file) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fileError(f.entry, replicate.Errorf(replicate.Usage, "offset %d", off))
+	}
+	n := int(max(0, min(int64(len(p)), f.entry.Size-off)))
+	for done := 0; done < n; {
+		step := min(n-done, window)
+		if err := f.fill(p[done:done+step], off+int64(done)); err != nil {
+			return done, fileError(f.entry, err)
+		}
+		done += step
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// fill reads a stretch that lies inside the file.
+func (f *file) fill(p []byte, off int64) error {
+	first, _ := slices.BinarySearch(f.ends, off+1)
+	end, _ := slices.BinarySearch(f.ends, off+int64(len(p)))
+	end++
+	plain, frames := f.load(first, end)
+	f.readAhead(first, end)
+	for i := first; i < end; i++ {
+		start := f.ends[i] - extentSize(f.entry, f.extents, i)
+		from := max(off, start)
+		to := min(off+int64(len(p)), f.ends[i])
+		dst := p[from-off : to-off]
+		at := int64(f.extents[i].From) + from - start
+		if plain[i-first] {
+			if err := f.repository.readPack(f.ctx, f.extents[i].Pack, int64(f.extents[i].Off)+1+at, dst); err != nil {
+				return err
+			}
+			continue
+		}
+		data, err := f.verified(frames[0], i)
+		if err != nil {
+			return err
+		}
+		frames = frames[1:]
+		copy(dst, data[at:])
+	}
+	return nil
+}
+
+// load begins to read the frames of extents, but for those whose bytes can be taken from the pack.
+func (f *file) load(first, end int) (plain []bool, frames []pending) {
+	plain = make([]bool, end-first)
+	var refs []Ref
+	for i := first; i < end; i++ {
+		if plain[i-first] = f.repository.frames.isPlain(f.extents[i].Ref); !plain[i-first] {
+			refs = append(refs, f.extents[i].Ref)
+		}
+	}
+	return plain, f.repository.load(f.ctx, refs)
+}
+
+// readAhead begins to read the frames behind extent end if the ones from first continue what was read before.
+func (f *file) readAhead(first, end int) {
+	last := f.last.Swap(int64(end - 1))
+	if int64(first) != last && int64(first) != last+1 || int64(end-1) == last {
+		return
+	}
+	f.load(end, min(end+framesAhead, len(f.extents)))
+}
+
+// verified waits for the frame of extent i. A frame without a hash holds several files; then the file's own hash verifies its part.
+func (f *file) verified(frame pending, i int) ([]byte, error) {
+	data, err := frame.wait(f.ctx)
+	if err != nil {
+		return nil, err
+	}
+	x := f.extents[i]
+	if x.Hash.IsZero() && hashOf(data[x.From:int64(x.From)+f.entry.Size]) != f.entry.Hash {
+		return nil, damaged(x.Ref, errWrongBytes)
+	}
+	return data, nil
+}
+
+// WriteFile writes the whole content of a regular file, in order. Every frame is verified before it is written, and all of them together
+// against the file's own hash at the end.
+func (r *Repository) WriteFile(ctx context.Context, w io.Writer, e *Entry) error {
+	extents, err := r.extents(ctx, e)
+	if err != nil {
+		return fileError(e, err)
+	}
+	f := newFile(ctx, r, e, extents)
+	whole := blake3.New()
+	ahead := f.frames(0)
+	for i := 0; i < len(extents); {
+		frames := ahead
+		ahead = f.frames(i + len(frames))
+		for _, frame := range frames {
+			data, err := f.verified(frame, i)
+			if err != nil {
+				return fileError(e, err)
+			}
+			data = data[extents[i].From:][:extentSize(e, extents, i)]
+			if _, err := w.Write(data); err != nil {
+				return fmt.Errorf("write: %w", err)
+			}
+			if len(extents) > 1 {
+				whole.Write(data)
+			}
+			i++
+		}
+	}
+	if len(extents) > 1 && replicate.Hash(whole.Sum(nil)) != e.Hash {
+		return fileError(e, replicate.Errorf(replicate.Corrupt, "its frames are whole, but together they are not the file that was stored"))
+	}
+	return nil
+}
+
+// frames begins to read the frames from extent i that make up a window.
+func (f *file) frames(i int) []pending {
+	var refs []Ref
+	for size := int64(0); i < len(f.extents) && size < window; i++ {
+		refs = append(refs, f.extents[i].Ref)
+		size += int64(f.extents[i].Raw)
+	}
+	return f.repository.load(f.ctx, refs)
+}

@@ -1,0 +1,185 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+
+	"github.com/replicate/replicate"
+)
+
+const (
+	// frameBudget is how many bytes of decoded frames are kept. A read is 128 KiB and a frame up to 4 MiB: without it each frame would
+	// be decoded many times over.
+	frameBudget = 32 << 20
+	// maxRun is how many bytes of adjacent frames are asked for at once where a request costs a round trip.
+	maxRun = 8 << 20
+	// maxPlain bounds how many frames are remembered as plain: 64 GiB of files.
+	maxPlain = 64 << 10
+)
+
+// frameCache holds decoded and verified frames. A frame of a local storage that is stored as it is needs no copy here: that it was
+// verified is remembered, and its bytes are read from the pack.
+type frameCache struct {
+	decoded *cache[Ref, []byte]
+
+	mu    sync.Mutex // guards plain
+	plain map[Ref]struct{}
+}
+
+func newFrameCache() *frameCache {
+	return &frameCache{decoded: newCache[Ref, []byte](frameBudget), plain: map[Ref]struct{}{}}
+}
+
+func (c *frameCache) isPlain(ref Ref) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.plain[ref]
+	return ok
+}
+
+func (c *frameCache) setPlain(ref Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.plain) >= maxPlain {
+		clear(c.plain) // they are verified again
+	}
+	c.plain[ref] = struct{}{}
+}
+
+// A pending frame is one that is there or being read.
+type pending = *entry[Ref, []byte]
+
+// load begins to read frames, adjacent ones together, and returns them in the order of refs. Frames with a hash are verified; the bytes of
+// others must be verified by who asked.
+func (r *Repository) load(ctx context.Context, refs []Ref) []pending {
+	frames := make([]pending, len(refs))
+	var run []pending
+	for i, ref := range refs {
+		e, mine := r.frames.decoded.claim(ref)
+		frames[i] = e
+		if !mine {
+			continue
+		}
+		if len(run) > 0 && !r.joins(run, ref) {
+			r.read(ctx, run)
+			run = nil
+		}
+		run = append(run, e)
+	}
+	if len(run) > 0 {
+		r.read(ctx, run)
+	}
+	return frames
+}
+
+// joins reports whether the frame ref can be read in one request with those of run. Local frames are read one by one, in parallel.
+func (r *Repository) joins(run []pending, ref Ref) bool {
+	first, last := run[0].key, run[len(run)-1].key
+	return r.local == nil && adjacent(last, ref) && end(ref)-int64(first.Off) <= maxRun
+}
+
+// adjacent reports whether b begins where a ends.
+func adjacent(a, b Ref) bool { return a.Pack == b.Pack && int64(b.Off) == end(a) }
+
+// end is where the stored bytes of a frame end.
+func end(ref Ref) int64 { return int64(ref.Off) + int64(ref.Len) }
+
+// read reads adjacent frames in the background. It goes on when ctx is cancelled: others may be waiting for the same frames.
+func (r *Repository) read(ctx context.Context, run []pending) {
+	ctx = context.WithoutCancel(ctx)
+	go func() {
+		first, last := run[0].key, run[len(run)-1].key
+		stored := make([]byte, end(last)-int64(first.Off))
+		err := r.readPack(ctx, first.Pack, int64(first.Off), stored)
+		for _, e := range run {
+			if err != nil {
+				r.frames.decoded.fulfil(e, nil, 0, err)
+				continue
+			}
+			at := int64(e.key.Off) - int64(first.Off)
+			r.finish(e, stored[at:at+int64(e.key.Len)])
+		}
+	}()
+}
+
+// finish decodes and verifies one frame.
+func (r *Repository) finish(e pending, stored []byte) {
+	data, err := openFrame(nil, stored, e.key)
+	cost := int64(len(data))
+	if err == nil && r.local != nil && stored[0] == codecRaw && !e.key.Hash.IsZero() {
+		r.frames.setPlain(e.key)
+		cost = 0
+	}
+	r.frames.decoded.fulfil(e, data, cost, err)
+}
+
+// openFrame decodes a stored frame, and verifies it if ref has a hash. What it returns may be a part of stored.
+func openFrame(dst, stored []byte, ref Ref) (data []byte, err error) {
+	if len(stored) > 0 && stored[0] == codecRaw && len(stored) == int(ref.Raw)+1 {
+		data = stored[1:]
+		if !ref.Hash.IsZero() && hashOf(data) != ref.Hash {
+			err = errWrongBytes
+		}
+	} else {
+		data, err = decodeFrame(dst, stored, ref)
+	}
+	if err != nil {
+		return nil, damaged(ref, err)
+	}
+	return data, nil
+}
+
+var errWrongBytes = errors.New("the bytes are not those that were stored")
+
+// seeCheck is the hint of every error about lost bytes.
+const seeCheck = "replicate check lists every damaged file; others can be read"
+
+// damaged says which bytes of which pack are lost.
+func damaged(ref Ref, err error) error {
+	if e, ok := errors.AsType[*replicate.Error](err); ok {
+		err = e.Err // without the place, which is said here
+	}
+	return replicate.Errorf(replicate.Corrupt, "%d bytes of pack %.12s… at %d are damaged: %w", ref.Len, ref.Pack, ref.Off, err).WithHint(seeCheck)
+}
+
+// readPack fills p with the bytes of a pack from off.
+func (r *Repository) readPack(ctx context.Context, pack replicate.Hash, off int64, p []byte) error {
+	return packError(pack, r.readPackBytes(ctx, packKey(pack), off, p))
+}
+
+// packError says what is wrong with a pack that could not be read.
+func packError(pack replicate.Hash, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return replicate.Errorf(replicate.Corrupt, "pack %.12s… is missing", pack).WithHint(seeCheck)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return replicate.Errorf(replicate.Corrupt, "pack %.12s… is cut off", pack).WithHint(seeCheck)
+	}
+	return fmt.Errorf("read pack %.12s…: %w", pack, err)
+}
+
+func (r *Repository) readPackBytes(ctx context.Context, key string, off int64, p []byte) error {
+	if r.local != nil {
+		f, err := os.Open(r.local.Path(key))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = f.ReadAt(p, off)
+		return err
+	}
+	body, err := r.store.Get(ctx, key, off, int64(len(p)))
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	_, err = io.ReadFull(body, p)
+	return err
+}

@@ -1,0 +1,144 @@
+package repository
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage"
+)
+
+const (
+	// The suffixes of lists in gc/.
+	condemnedSuffix = ".condemned"
+	sentenceSuffix  = ".sentence"
+	// gcWait is how long packs stay condemned before a collector looks at them again. A record lands within an hour of the check
+	// of its packs, so that by then every record that could need them is visible.
+	gcWait = 24 * time.Hour
+	// gcSlot is how long after that a sentence may land; a later one is void.
+	gcSlot = 6 * time.Hour
+	// maxGCList bounds a list: a million packs.
+	maxGCList = 128 << 20
+)
+
+// A verdict says whether a late record can be believed.
+type verdict int
+
+const (
+	hopeless verdict = iota // a pack is missing. Names are never used twice, so it stays missing
+	doubtful                // a pack is doomed now: it may go, or be spared
+	sound
+)
+
+// doomedPacks returns the packs that are condemned or sentenced.
+type doomedPacks func() (map[replicate.Hash]bool, error)
+
+// judge decides on a late record. What is doomed must be looked for first: looked for later, a pack could be condemned after it was
+// found to exist and be deleted before the list was read.
+func judge(ctx context.Context, store storage.Store, doomed doomedPacks, packs []replicate.Hash) (verdict, error) {
+	dead, err := doomed()
+	if errors.Is(err, fs.ErrNotExist) {
+		return doubtful, nil
+	}
+	if err != nil {
+		return doubtful, err
+	}
+	for _, p := range packs {
+		if dead[p] {
+			return doubtful, nil
+		}
+	}
+	for _, p := range packs {
+		if _, err := store.Stat(ctx, packKey(p)); errors.Is(err, fs.ErrNotExist) {
+			return hopeless, nil
+		} else if err != nil {
+			return doubtful, err
+		}
+	}
+	return sound, nil
+}
+
+// lookAgain is how often gc/ is read while lists vanish from it.
+const lookAgain = 3
+
+// readDoomed returns the packs that the lists in gc/ name, void sentences excepted. A list that vanishes meanwhile became a
+// sentence, or was carried out: then all is read again. The error is fs.ErrNotExist if that goes on, as with a listing that lags.
+func readDoomed(ctx context.Context, store storage.Store) (doomed map[replicate.Hash]bool, err error) {
+	for range lookAgain {
+		doomed = map[replicate.Hash]bool{}
+		if err = addDoomed(ctx, store, doomed); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return doomed, err
+}
+
+func addDoomed(ctx context.Context, store storage.Store, doomed map[replicate.Hash]bool) error {
+	for o, err := range store.List(ctx, gcPrefix, "") {
+		if err != nil {
+			return err
+		}
+		sentence := strings.HasSuffix(o.Key, sentenceSuffix)
+		if !sentence && !strings.HasSuffix(o.Key, condemnedSuffix) {
+			continue
+		}
+		data, err := readObject(ctx, store, o.Key, 0, -1)
+		if err != nil {
+			return err
+		}
+		list, err := parseGCList(data)
+		if err != nil {
+			return fmt.Errorf("%s: %w", o.Key, err)
+		}
+		if sentence && o.Time.After(list.Condemned.Add(gcWait+gcSlot)) {
+			continue
+		}
+		for _, p := range list.packs {
+			doomed[p] = true
+		}
+	}
+	return nil
+}
+
+// A gcList is the content of an object in gc/: a JSON line, then one pack name a line, compressed.
+type gcList struct {
+	Condemned time.Time `json:"condemned"` // in a sentence: when its packs were condemned
+	packs     []replicate.Hash
+}
+
+func parseGCList(data []byte) (gcList, error) {
+	z, err := zstd.NewReader(bytes.NewReader(data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxRaw))
+	if err != nil {
+		return gcList{}, err
+	}
+	defer z.Close()
+	text, err := io.ReadAll(io.LimitReader(z, maxGCList+1))
+	if err == nil && len(text) > maxGCList {
+		err = fmt.Errorf("larger than %d bytes", maxGCList)
+	}
+	if err != nil {
+		return gcList{}, replicate.Errorf(replicate.Corrupt, "%w", err)
+	}
+	head, names, _ := bytes.Cut(text, []byte("\n"))
+	var list gcList
+	if err := json.Unmarshal(head, &list); err != nil {
+		return gcList{}, replicate.Errorf(replicate.Corrupt, "%w", err)
+	}
+	for name := range bytes.Lines(names) {
+		p, err := replicate.ParseHash(string(bytes.TrimSuffix(name, []byte("\n"))))
+		if err != nil {
+			return gcList{}, err
+		}
+		list.packs = append(list.packs, p)
+	}
+	return list, nil
+}

@@ -1,0 +1,55 @@
+package repository
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage"
+)
+
+// readLog reads an object of new records and emits it with those that are accepted.
+func (r *Repository) readLog(ctx context.Context, o storage.Object, doomed doomedPacks, emit func(Batch)) error {
+	data, err := r.readWhole(ctx, o.Key)
+	if err != nil {
+		return err
+	}
+	records, damage := parseLog(o.Key, data)
+	batch := Batch{Key: o.Key, Records: records[:0], Err: damage, Settled: damage == nil}
+	for _, record := range records {
+		verdict := sound
+		if row := record.row(); row != nil && len(row.Packs) > 0 && o.Time.After(row.Before) {
+			if verdict, err = judge(ctx, r.store, doomed, row.Packs); err != nil {
+				return err
+			}
+		}
+		if verdict == sound {
+			batch.Records = append(batch.Records, record)
+		}
+		batch.Settled = batch.Settled && verdict != doubtful
+	}
+	emit(batch)
+	return nil
+}
+
+// row returns what a record that carries data has in common with others of its kind, nil for all other records.
+func (r *Record) row() *Row {
+	switch {
+	case r.Experiment != nil:
+		return &r.Experiment.Row
+	case r.Commit != nil:
+		return &r.Commit.Row
+	case r.Stream != nil:
+		return &r.Stream.Row
+	}
+	return nil
+}
+
+// readWhole reads an object of records.
+func (r *Repository) readWhole(ctx context.Context, key string) ([]byte, error) {
+	data, err := readObject(ctx, r.store, key, 0, MaxObject+1)
+	if err == nil && len(data) > MaxObject {
+		err = &replicate.Error{Op: "read", Path: key, Kind: replicate.Corrupt, Err: fmt.Errorf("larger than %d bytes", MaxObject)}
+	}
+	return data, err
+}
