@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -147,25 +146,36 @@ func (c *cursor) quoted() (raw []byte, plain bool, err error) {
 	if c.next() != '"' {
 		return nil, false, c.errorf("want a string")
 	}
-	start := c.pos
-	plain = true
-	for i := start + 1; i < len(c.data); i++ {
+	start, i := c.pos, c.pos+1
+	for i < len(c.data) && !special[c.data[i]] {
+		i++
+	}
+	if i < len(c.data) && c.data[i] == '"' {
+		c.pos = i + 1
+		return c.data[start:c.pos], true, nil
+	}
+	for ; i < len(c.data); i++ {
 		switch b := c.data[i]; {
 		case b == '"':
 			c.pos = i + 1
-			return c.data[start:c.pos], plain, nil
+			return c.data[start:c.pos], false, nil
 		case b == '\\':
-			plain = false
 			i++
 		case b < 0x20:
 			c.pos = i
 			return nil, false, c.errorf("control character in a string")
-		case b >= utf8.RuneSelf:
-			plain = false
 		}
 	}
 	return nil, false, c.errorf("string without an end")
 }
+
+// special marks the bytes of a string that need a closer look.
+var special = func() (t [256]bool) {
+	for i := range t {
+		t[i] = i < 0x20 || i == '"' || i == '\\' || i >= utf8.RuneSelf
+	}
+	return t
+}()
 
 func (c *cursor) unquote(raw []byte) (string, error) {
 	var s string
@@ -393,17 +403,38 @@ func (c *cursor) skip(depth int) error {
 // number skips a number by JSON's grammar.
 func (c *cursor) number() error {
 	start := c.pos
-	for c.pos < len(c.data) {
-		switch b := c.data[c.pos]; {
-		case b >= '0' && b <= '9', b == '-', b == '+', b == '.', b == 'e', b == 'E':
-			c.pos++
-			continue
-		}
-		break
+	c.one('-')
+	ok := c.one('0') || c.digits()
+	if c.one('.') {
+		ok = c.digits() && ok
 	}
-	if text := c.data[start:c.pos]; !json.Valid(text) {
+	if c.one('e') || c.one('E') {
+		if !c.one('+') {
+			c.one('-')
+		}
+		ok = c.digits() && ok
+	}
+	if !ok {
 		c.pos = start
-		return c.errorf("%s is no number", strconv.Quote(string(text[:min(len(text), 20)])))
+		return c.errorf("want a number")
 	}
 	return nil
+}
+
+// one takes the byte b if it is the next.
+func (c *cursor) one(b byte) bool {
+	if c.pos < len(c.data) && c.data[c.pos] == b {
+		c.pos++
+		return true
+	}
+	return false
+}
+
+// digits takes all digits and reports whether there is one.
+func (c *cursor) digits() bool {
+	start := c.pos
+	for c.pos < len(c.data) && c.data[c.pos]-'0' <= 9 {
+		c.pos++
+	}
+	return c.pos > start
 }
