@@ -29,8 +29,12 @@ func (vs Values) Equal(ws Values) bool {
 	if len(vs) != len(ws) {
 		return false
 	}
-	for _, m := range vs {
-		if w, ok := ws.Get(m.Name); !ok || !m.Value.Equal(w) {
+	for i, m := range vs {
+		w, ok := ws[i].Value, ws[i].Name == m.Name // mostly they are in the same order
+		if !ok {
+			w, ok = ws.Get(m.Name)
+		}
+		if !ok || !m.Value.Equal(w) {
 			return false
 		}
 	}

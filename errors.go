@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,7 +42,7 @@ func (e *Error) Error() string {
 	}
 	switch {
 	case e.Err == nil:
-		return where
+		return cmp.Or(where, string(e.Kind), string(Internal))
 	case where == "":
 		return e.Err.Error()
 	}

@@ -3,7 +3,6 @@ package replicate
 import (
 	"fmt"
 	"math"
-	"math/big"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -237,13 +236,25 @@ func (p *parser) value(depth int) (Value, error) {
 	case c == 0 && p.pos == len(p.data):
 		return Value{}, p.errorf("unexpected end")
 	}
-	for word, v := range map[string]Value{"null": {}, "true": Bool(true), "false": Bool(false)} {
-		if rest := p.data[p.pos:]; len(rest) >= len(word) && string(rest[:len(word)]) == word {
-			p.pos += len(word)
-			return v, nil
-		}
+	switch {
+	case p.word("null"):
+		return Value{}, nil
+	case p.word("true"):
+		return Bool(true), nil
+	case p.word("false"):
+		return Bool(false), nil
 	}
 	return Value{}, p.errorf("unexpected %q", p.data[p.pos])
+}
+
+// word reports whether word comes next, and skips it.
+func (p *parser) word(word string) bool {
+	rest := p.data[p.pos:]
+	if len(rest) < len(word) || string(rest[:len(word)]) != word {
+		return false
+	}
+	p.pos += len(word)
+	return true
 }
 
 func unescapeSpecial(s string) Value {
@@ -262,12 +273,12 @@ func unescapeSpecial(s string) Value {
 
 func (p *parser) object(depth int) (Values, error) {
 	p.pos++ // {
-	members := Values{}
-	var seen map[string]int // only for large objects; small ones are searched
 	if p.next() == '}' {
 		p.pos++
-		return members, nil
+		return Values{}, nil
 	}
+	members := make(Values, 0, 4)
+	var seen map[string]int // only for large objects; small ones are searched
 	for {
 		if p.next() != '"' {
 			return nil, p.errorf("want a name")
@@ -312,11 +323,11 @@ func (p *parser) object(depth int) (Values, error) {
 
 func (p *parser) array(depth int) ([]Value, error) {
 	p.pos++ // [
-	list := []Value{}
 	if p.next() == ']' {
 		p.pos++
-		return list, nil
+		return []Value{}, nil
 	}
+	list := make([]Value, 0, 4)
 	for {
 		v, err := p.value(depth + 1)
 		if err != nil {
@@ -364,19 +375,15 @@ func (p *parser) number() (Value, error) {
 			return Value{}, p.errorf("bad number")
 		}
 	}
-	text := string(p.data[start:p.pos])
+	number := p.data[start:p.pos]
 	if !isInt {
-		f, _ := strconv.ParseFloat(text, 64) // out of range: ±Inf or 0, as Python reads it
+		f, _ := strconv.ParseFloat(string(number), 64) // out of range: ±Inf or 0, as Python reads it
 		return Float(f), nil
 	}
-	if i, err := strconv.ParseInt(text, 10, 64); err == nil {
+	if i, err := strconv.ParseInt(string(number), 10, 64); err == nil {
 		return Int(i), nil
 	}
-	if digits > MaxDigits {
-		return Text(text), nil
-	}
-	i, _ := new(big.Int).SetString(text, 10)
-	return BigInt(i), nil
+	return bigInt(string(number)), nil
 }
 
 func (p *parser) digits() int {

@@ -44,7 +44,7 @@ type Member struct {
 // Values is a map of names to values, in the order given. A name occurs once.
 type Values []Member
 
-// Bool, Int, Float, Text, List and Map make values. The zero Value is null.
+// Bool returns a bool value.
 func Bool(b bool) Value {
 	v := Value{kind: BoolKind}
 	if b {
@@ -56,18 +56,26 @@ func Bool(b bool) Value {
 // Int returns an integer value.
 func Int(i int64) Value { return Value{kind: IntKind, num: uint64(i)} }
 
-// BigInt returns an integer value of any size.
+// BigInt returns an integer value, or the digits as a text if they are more than MaxDigits.
 func BigInt(i *big.Int) Value {
 	if i.IsInt64() {
 		return Int(i.Int64())
 	}
-	return Value{kind: IntKind, text: i.String()}
+	return bigInt(i.String())
+}
+
+// bigInt returns the value of the digits of an int that does not fit 64 bits.
+func bigInt(digits string) Value {
+	if len(strings.TrimPrefix(digits, "-")) > MaxDigits {
+		return Text(digits)
+	}
+	return Value{kind: IntKind, text: digits}
 }
 
 // Float returns a floating-point value; NaN, infinities and −0 included.
 func Float(f float64) Value { return Value{kind: FloatKind, num: math.Float64bits(f)} }
 
-// Text returns a text value. Bytes that are not UTF-8 become U+FFFD.
+// Text returns a text value. Each run of bytes that are not UTF-8 becomes one U+FFFD.
 func Text(s string) Value { return Value{kind: TextKind, text: strings.ToValidUTF8(s, "\uFFFD")} }
 
 // List returns a list value that owns list.
