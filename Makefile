@@ -37,7 +37,7 @@ check:
 	go test -run 'TestImports|TestPackageDocs' .
 
 wheel: build
-	python3 python/wheel.py dist
+	python3 python/replicate_wheel.py dist
 
 clean:
 	rm -rf bin dist build
