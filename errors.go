@@ -10,6 +10,7 @@ import (
 // A Kind says what sort of thing went wrong. Kinds exist where somebody acts on them: exit codes, errno, retries.
 type Kind string
 
+// The kinds. The command's exit code is 2 for Usage, 3 for NotFound, 4 for Ambiguous, else 1.
 const (
 	Internal    Kind = "internal" // a bug, or something nobody foresaw
 	NotFound    Kind = "not_found"

@@ -71,6 +71,7 @@ const NoStep Step = math.MinInt64
 // A Status says how far an experiment has come. Building, Waiting and Detached belong to runs on other machines.
 type Status string
 
+// The statuses. Those without a remark say what they are.
 const (
 	Building    Status = "building"
 	Waiting     Status = "waiting"
@@ -107,6 +108,7 @@ const (
 // A Goal says which values of a metric are better.
 type Goal string
 
+// The goals, as they are stored.
 const (
 	Minimize Goal = "minimize"
 	Maximize Goal = "maximize"

@@ -11,6 +11,7 @@ import (
 // A ValueKind is the type of a Value.
 type ValueKind uint8
 
+// The kinds of values. An int has any size, a float is an IEEE double.
 const (
 	NullKind ValueKind = iota
 	BoolKind
