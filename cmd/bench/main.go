@@ -57,7 +57,7 @@ func bench(rounds int, only, dir, binary string) error {
 	for _, group := range []struct {
 		name string
 		run  func(*lab) error
-	}{{"commit", commitRows}, {"large", largeRows}, {"client", clientRows}, {"mount", mountRows}} {
+	}{{"commit", commitRows}, {"large", largeRows}, {"list", listRows}, {"client", clientRows}, {"mount", mountRows}} {
 		if only != "" && !slices.Contains(strings.Split(only, ","), group.name) {
 			continue
 		}

@@ -1,0 +1,22 @@
+package repository
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/replicate/replicate"
+)
+
+// Append publishes records that need no packs, as one object: facts about experiments, deletions, rows without files. All of
+// them are visible when it returns, or none. Each must have been made by Record.Encode.
+func (r *Repository) Append(ctx context.Context, records ...Record) error {
+	for _, record := range records {
+		if row := record.row(); row != nil && len(row.Packs) > 0 {
+			return &replicate.Error{Op: "append", Path: string(record.Line[:min(60, len(record.Line))]), Kind: replicate.Internal,
+				Err: replicate.Errorf(replicate.Internal, "the record needs packs")}
+		}
+	}
+	key, object := encodeLog(records)
+	_, err := r.store.Put(ctx, key, bytes.NewReader(object), int64(len(object)))
+	return err
+}
