@@ -282,4 +282,3 @@ func prose(n int) []byte {
 	}
 	return b.Bytes()[:n]
 }
-

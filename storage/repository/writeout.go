@@ -22,8 +22,8 @@ const (
 	localRun = 1 << 20
 	// linksAtOnce is how many places without content make one piece of work.
 	linksAtOnce = 64
-	// holeSize is the size from which a stretch of zeros becomes a hole.
-	holeSize = 64 << 10
+	// holeSize is the size from which a stretch of zeros becomes a hole: a block of most file systems.
+	holeSize = 4 << 10
 )
 
 // A spot is where a part of a frame goes.
