@@ -137,14 +137,14 @@ func unzstd(dst, payload []byte, size int) ([]byte, error) {
 	if cap(dst)-have < size {
 		dst = append(make([]byte, 0, have+size), dst...)
 	}
-	out, err := decoder1().DecodeAll(payload, dst[:have:have+size])
+	out, err := decoder1().DecodeAll(payload, dst[have:have:have+size]) // into dst, as it ends where the room ends
 	if err != nil {
 		return nil, err
 	}
-	if len(out)-have != size {
-		return nil, fmt.Errorf("holds %d bytes instead of %d", len(out)-have, size)
+	if len(out) != size {
+		return nil, fmt.Errorf("holds %d bytes instead of %d", len(out), size)
 	}
-	return out, nil
+	return dst[:have+size], nil
 }
 
 // ungroup appends grouped with its bytes back in order: in it, all bytes at 0, width, 2·width … stand first, then all at 1, width+1 …
