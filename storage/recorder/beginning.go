@@ -65,7 +65,8 @@ func (b *beginning) new(ctx context.Context) (*started, error) {
 		Environment: b.env.captured(b.place.project.Config.Env),
 	}
 	s.experiment, s.metric = id, e.Metric
-	writer, snapshot, err := b.place.spool.Begin(ctx, e, s.writerOptions(s.inRoot(b.Cwd, b.Path)))
+	s.setOptions(s.inRoot(b.Cwd, b.Path))
+	writer, snapshot, err := b.place.spool.Begin(ctx, e, s.options)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +162,7 @@ func (b *beginning) parent(ctx context.Context) (replicate.ID, error) {
 		Commit string `json:"commit"`
 	}
 	if err := json.Unmarshal(data, &checkout); err != nil {
-		b.session.o.Tell(false, fmt.Sprintf("what was checked out last is not known: .replicate/checkout: %v", err))
+		b.session.o.Tell(Remark{Note: fmt.Sprintf("what was checked out last is not known: .replicate/checkout: %v", err)})
 		return "", nil
 	}
 	id, err := replicate.ParseID(checkout.Commit)

@@ -68,7 +68,7 @@ func (l *look) run(ctx context.Context, python *Python) {
 func (l *look) lookAtGit(ctx context.Context) {
 	git, err := readGit(ctx, l.session.place.project.Root)
 	if err != nil {
-		l.session.o.Tell(false, "state of git: "+err.Error())
+		l.session.o.Tell(Remark{Note: "state of git: " + err.Error()})
 	}
 	if git != nil {
 		l.learn("git", git)
@@ -113,7 +113,7 @@ func (l *look) publish() {
 	l.fields = map[string]json.RawMessage{}
 	l.mu.Unlock()
 	if err := l.session.writer.Set(context.Background(), fields); err != nil {
-		l.session.o.Tell(true, err.Error())
+		l.session.o.Tell(warningOf(err))
 	}
 }
 

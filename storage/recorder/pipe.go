@@ -60,8 +60,8 @@ func (p *inlet) drain() {
 	_ = p.file.SetReadDeadline(time.Unix(1, 0)) // wakes a read that waits; a file without deadlines never waits
 }
 
-// maxRemark keeps a remark below the size that a pipe takes whole or not at all.
-const maxRemark = 3000
+// maxText keeps a remark below the 4 KiB that a pipe takes whole or not at all, also if each of its bytes is escaped.
+const maxText = 1000
 
 // An outlet is the pipe that a client reads from.
 type outlet struct {
@@ -78,14 +78,8 @@ func (o *outlet) answer(line []byte) error {
 }
 
 // remark writes a line for people if the pipe takes it at once.
-func (o *outlet) remark(warning bool, text string) {
-	if len(text) > maxRemark {
-		text = strings.ToValidUTF8(text[:maxRemark], "") + "…"
-	}
-	r := remark{Note: text}
-	if warning {
-		r = remark{Warning: text}
-	}
+func (o *outlet) remark(r Remark) {
+	r = Remark{cut(r.Note), cut(r.Warning), cut(r.Hint)}
 	line := encode(r)
 	if !o.mu.TryLock() {
 		return
@@ -103,6 +97,13 @@ func (o *outlet) remark(warning bool, text string) {
 	if written > 0 && written < len(line) { // no pipe: a socket
 		_, _ = o.file.Write(line[written:])
 	}
+}
+
+func cut(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "") + "…"
 }
 
 // hangUp ends a write that waits for a client that is gone.

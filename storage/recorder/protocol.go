@@ -52,6 +52,9 @@ type request struct {
 	Time    float64          `json:"time"` // seconds since 1970
 	Metrics replicate.Values `json:"metrics"`
 
+	// dropped
+	Points int64 `json:"points"`
+
 	// commit
 	Message   string `json:"message"`
 	Cells     string `json:"cells"`      // what a notebook executed
@@ -184,10 +187,15 @@ type refused struct {
 	Hint    string         `json:"hint,omitempty"`
 }
 
-// remark is a line for people.
-type remark struct {
+// A Remark is what people should know: a note or a warning, and what they can do.
+type Remark struct {
 	Note    string `json:"note,omitempty"`
 	Warning string `json:"warning,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+func warningOf(err error) Remark {
+	return Remark{Warning: err.Error(), Hint: replicate.HintOf(err)}
 }
 
 // encode returns v as one line.

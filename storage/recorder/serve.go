@@ -108,7 +108,7 @@ func (s *server) line(ctx context.Context, line []byte) {
 	if r.wanted() {
 		s.answer(r, a, err)
 	} else if err != nil && !errors.Is(err, errUnknown) {
-		s.tell(true, err.Error())
+		s.tell(warningOf(err))
 	}
 }
 
@@ -134,7 +134,7 @@ func (s *server) request(ctx context.Context, r *request) (answer, error) {
 		return s.hello(r)
 	case "init":
 		return s.begin(ctx, r)
-	case "commit", "set", "end":
+	case "commit", "set", "dropped", "end":
 		if s.session == nil {
 			return answer{}, replicate.Errorf(replicate.Usage, "%s before init, or after end", r.Op)
 		}
@@ -144,6 +144,8 @@ func (s *server) request(ctx context.Context, r *request) (answer, error) {
 		return s.commit(ctx, r)
 	case "set":
 		return answer{}, s.set(ctx, r)
+	case "dropped":
+		return answer{}, replicate.Errorf(replicate.Unavailable, "%d points were dropped, as the recorder did not take them in time", r.Points)
 	case "end":
 		return s.end(ctx, r)
 	}
@@ -292,26 +294,28 @@ func (s *server) outlive(ctx context.Context) bool {
 }
 
 // tell passes a remark on to the client: warnings of one kind once a minute.
-func (s *server) tell(warning bool, text string) {
-	if warning {
-		cause := strings.Map(func(r rune) rune {
-			if unicode.IsDigit(r) {
-				return -1
-			}
-			return r
-		}, text)
-		now := time.Now()
-		s.mu.Lock()
-		again := now.Sub(s.warned[cause]) < warnEvery
-		if !again {
-			s.warned[cause] = now
-		}
-		s.mu.Unlock()
-		if again {
-			return
-		}
+func (s *server) tell(r Remark) {
+	if r.Warning == "" || s.isNew(r.Warning) {
+		s.out.remark(r)
 	}
-	s.out.remark(warning, text)
+}
+
+// isNew reports whether a warning was not given for a minute. Numbers in it make no difference.
+func (s *server) isNew(warning string) bool {
+	cause := strings.Map(func(r rune) rune {
+		if unicode.IsDigit(r) {
+			return -1
+		}
+		return r
+	}, warning)
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last, ok := s.warned[cause]; ok && now.Sub(last) < warnEvery {
+		return false
+	}
+	s.warned[cause] = now
+	return true
 }
 
 // largest returns the paths with the most bytes first, and no more of them than people want to know.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -29,7 +30,7 @@ type Options struct {
 	// Opened is told the project as soon as it is known. It may be nil.
 	Opened func(*project.Project)
 	// Tell is told what people should know: warnings, and notes. It may be called from several goroutines and must not block.
-	Tell func(warning bool, text string)
+	Tell func(Remark)
 }
 
 // A place is an open repository and the project that uses it.
@@ -64,7 +65,7 @@ func openPlace(ctx context.Context, dir string, env environment, o Options) (*pl
 		return nil, err
 	}
 	if _, err := spool.Recover(ctx); err != nil {
-		o.Tell(true, "finish what an earlier process left: "+err.Error())
+		o.Tell(Remark{Warning: "finish what an earlier process left: " + err.Error()})
 	}
 	return &place{p, repo, spool}, nil
 }
@@ -73,6 +74,7 @@ func openPlace(ctx context.Context, dir string, env environment, o Options) (*pl
 type Session struct {
 	o          Options
 	place      *place
+	options    repository.WriterOptions
 	writer     *repository.Writer
 	experiment replicate.ID
 	metric     *replicate.Metric
@@ -121,7 +123,7 @@ func Join(ctx context.Context, ref, dir string, o Options) (*Session, error) {
 		return nil, err
 	}
 	if status := found.row.Status; status.Final() {
-		o.Tell(true, fmt.Sprintf("experiment %s has ended already: %s", found.row.ID.Short(), status))
+		o.Tell(Remark{Warning: fmt.Sprintf("experiment %s has ended already: %s", found.row.ID.Short(), status)})
 	}
 	if err := s.attach(ctx, found, nil, true); err != nil {
 		return nil, err
@@ -132,22 +134,22 @@ func Join(ctx context.Context, ref, dir string, o Options) (*Session, error) {
 // attach makes the session another writer of an experiment.
 func (s *Session) attach(ctx context.Context, found *standing, saved []string, guest bool) (err error) {
 	s.experiment, s.metric, s.guest = found.row.ID, found.row.Metric, guest
-	options := s.writerOptions(saved)
-	options.Guest = guest
-	s.writer, err = s.place.spool.Attach(ctx, s.experiment, found.resume(), options)
+	s.setOptions(saved)
+	s.options.Guest = guest
+	s.writer, err = s.place.spool.Attach(ctx, s.experiment, found.resume(), s.options)
 	return err
 }
 
-// writerOptions says what commits save: the paths given, all of the root for nil.
-func (s *Session) writerOptions(saved []string) repository.WriterOptions {
+// setOptions says what commits save: the paths given, all of the root for nil.
+func (s *Session) setOptions(saved []string) {
 	p := s.place.project
 	if p.NotSaved != "" && saved == nil {
-		s.o.Tell(true, fmt.Sprintf("files of %s are not saved: %s; a replicate.yaml in the folder of the project says what to save", p.Root, p.NotSaved))
+		s.o.Tell(Remark{Warning: fmt.Sprintf("files of %s are not saved: %s; a replicate.yaml in the folder of the project says what to save", p.Root, p.NotSaved)})
 		saved = []string{}
 	}
-	return repository.WriterOptions{
+	s.options = repository.WriterOptions{
 		Root: p.Root, Ignore: p.Config.Ignore, Paths: saved,
-		Note: func(text string) { s.o.Tell(false, text) },
+		Note: func(text string) { s.o.Tell(Remark{Note: text}) },
 	}
 }
 
@@ -165,7 +167,7 @@ func (s *Session) inRoot(cwd string, given []string) []string {
 		}
 		rel, err := filepath.Rel(root, path)
 		if err != nil || !filepath.IsLocal(rel) {
-			s.o.Tell(true, fmt.Sprintf("%s is not saved: it is outside of %s", path, root))
+			s.o.Tell(Remark{Warning: fmt.Sprintf("%s is not saved: it is outside of %s", path, root)})
 			continue
 		}
 		inside = append(inside, rel)
@@ -176,14 +178,29 @@ func (s *Session) inRoot(cwd string, given []string) []string {
 // Log records points. It returns nothing: points that cannot be written are kept and tried again, and that is told.
 func (s *Session) Log(points ...repository.Point) {
 	if err := s.points.write(s.writer, points); err != nil {
-		s.o.Tell(true, "points are kept in memory: "+err.Error())
+		s.o.Tell(Remark{Warning: "points are kept in memory: " + err.Error()})
 	}
 }
 
-// Commit snapshots the files and records a commit.
+// Commit snapshots the files and records a commit. A commit that depends on a change is compared with the newest commit of whoever
+// takes part in the experiment.
 func (s *Session) Commit(ctx context.Context, c repository.CommitRequest) (repository.CommitRow, repository.Snapshot, error) {
 	s.Log()
-	return s.writer.Commit(ctx, c)
+	if !c.IfChanged {
+		return s.writer.Commit(ctx, c)
+	}
+	found, err := findExperiment(ctx, s.place.repo, string(s.experiment))
+	if err != nil {
+		return repository.CommitRow{}, repository.Snapshot{}, err
+	}
+	options := s.options
+	options.Guest = true
+	w, err := s.place.spool.Attach(ctx, s.experiment, found.resume(), options)
+	if err != nil {
+		return repository.CommitRow{}, repository.Snapshot{}, err
+	}
+	row, snapshot, err := w.Commit(ctx, c)
+	return row, snapshot, errors.Join(err, w.End(ctx, "", nil))
 }
 
 // End ends the session, and with it the experiment unless somebody else ends it. Fields are facts that are stored with the end.
@@ -199,7 +216,7 @@ func (s *Session) End(ctx context.Context, status replicate.Status, fields map[s
 	if s.guest {
 		if len(fields) > 0 {
 			if err := s.writer.Set(ctx, fields); err != nil {
-				s.o.Tell(true, err.Error())
+				s.o.Tell(warningOf(err))
 			}
 		}
 		return s.writer.End(ctx, "", nil)
@@ -244,7 +261,7 @@ func (s *Session) setMetric(ctx context.Context, m replicate.Metric) error {
 		s.metric = &m
 		return s.writer.Set(ctx, map[string]json.RawMessage{"metric": raw([]string{m.Name, string(m.Goal)})})
 	case *s.metric != m:
-		s.o.Tell(true, fmt.Sprintf("the primary metric stays %s (%s), not %s (%s)", s.metric.Name, s.metric.Goal, m.Name, m.Goal))
+		s.o.Tell(Remark{Warning: fmt.Sprintf("the primary metric stays %s (%s), not %s (%s)", s.metric.Name, s.metric.Goal, m.Name, m.Goal)})
 	}
 	return nil
 }
@@ -262,10 +279,12 @@ func (s *Session) startBeat() {
 				return
 			case <-tick.C:
 			}
-			for _, step := range []func(context.Context) error{s.writer.Beat, s.writer.Flush} {
-				if err := step(ctx); err != nil && ctx.Err() == nil {
-					s.o.Tell(true, err.Error())
-				}
+			err := s.writer.Flush(ctx)
+			if !s.guest { // whoever ends the experiment says that it lives
+				err = errors.Join(err, s.writer.Beat(ctx))
+			}
+			if err != nil && ctx.Err() == nil {
+				s.o.Tell(warningOf(err))
 			}
 		}
 	})

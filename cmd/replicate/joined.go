@@ -1,0 +1,49 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/project"
+	"github.com/replicate/replicate/storage/recorder"
+)
+
+// join takes part in the experiment that REPLICATE_EXPERIMENT_ID names, for log, commit and stop.
+func (w *world) join(c *cli.Context) (*recorder.Session, error) {
+	id := w.getenv("REPLICATE_EXPERIMENT_ID")
+	if id == "" {
+		return nil, replicate.Errorf(replicate.Usage, "%s: REPLICATE_EXPERIMENT_ID is not set", c.Command.Name).
+			WithHint("export REPLICATE_EXPERIMENT_ID=$(replicate init), or run inside replicate init -- COMMAND")
+	}
+	dir := w.dir
+	if d := c.String("source-directory"); d != "" {
+		dir = w.abs(d)
+	}
+	o := w.recorderOptions(c)
+	if o.StorageFlag != "" {
+		url, err := project.URL(o.StorageFlag, w.dir)
+		if err != nil {
+			return nil, err
+		}
+		o.StorageFlag = url
+	}
+	return recorder.Join(c.Context, id, dir, o)
+}
+
+// takeStep takes the assignment called step out of metrics.
+func takeStep(values replicate.Values) (replicate.Step, replicate.Values, error) {
+	step := replicate.NoStep
+	var metrics replicate.Values
+	for _, m := range values {
+		if m.Name != "step" {
+			metrics = append(metrics, m)
+			continue
+		}
+		i, ok := m.Value.Int64()
+		if !ok {
+			return 0, nil, replicate.Errorf(replicate.Usage, "step %s is not a whole number", m.Value)
+		}
+		step = replicate.Step(i)
+	}
+	return step, metrics, nil
+}
