@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
@@ -40,8 +41,12 @@ func commitCommand(w *world) *cli.Command {
 			if err != nil {
 				return err
 			}
+			var paths []string
+			if c.IsSet("path") {
+				paths = s.InRoot(w.dir, c.StringSlice("path"))
+			}
 			row, snapshot, err := s.Commit(c.Context, repository.CommitRequest{
-				Step: step, Time: w.now(), Metrics: metrics, Message: c.String("message"), Paths: s.InRoot(w.dir, c.StringSlice("path")),
+				Step: step, Time: w.now(), Metrics: metrics, Message: c.String("message"), Paths: paths,
 			})
 			if err != nil {
 				return err
@@ -49,7 +54,7 @@ func commitCommand(w *world) *cli.Command {
 			if err := s.End(c.Context, "", nil); err != nil {
 				return err
 			}
-			w.tell(recorder.Remark{Note: "commit " + row.ID.Short() + ", " + plural(row.Files, "file") + ", " + itoa(int(snapshot.Changed)) + " changed"})
+			w.tell(recorder.Remark{Note: "commit " + row.ID.Short() + ", " + plural(row.Files, "file") + ", " + strconv.FormatInt(snapshot.Changed, 10) + " changed"})
 			_, err = io.WriteString(w.stdout, string(row.ID)+"\n")
 			return err
 		},

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -256,13 +257,13 @@ func callingShell() int {
 
 // processInfo returns the parent of a process, its program and its arguments, as far as /proc tells.
 func processInfo(pid int) (parent int, exe, args string) {
-	dir := filepath.Join("/proc", itoa(pid))
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
 	exe, _ = os.Readlink(filepath.Join(dir, "exe"))
 	line, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
 	status, _ := os.ReadFile(filepath.Join(dir, "status"))
 	for line := range strings.Lines(string(status)) {
 		if value, ok := strings.CutPrefix(line, "PPid:"); ok {
-			parent = atoi(strings.TrimSpace(value))
+			parent, _ = strconv.Atoi(strings.TrimSpace(value))
 		}
 	}
 	return parent, exe, string(line)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+	"strconv"
 
 	"github.com/urfave/cli/v2"
 
@@ -75,7 +76,7 @@ func (w *world) logLines(c *cli.Context) error {
 		if line = bytes.TrimSpace(line); len(line) > 0 {
 			p, err := w.pointOf(line)
 			if err != nil {
-				w.warn(&replicate.Error{Op: "line", Path: itoa(number), Err: err})
+				w.warn(&replicate.Error{Op: "line", Path: strconv.Itoa(number), Err: err})
 			} else {
 				points = append(points, p)
 			}

@@ -29,6 +29,11 @@ func commands(w *world) []*cli.Command {
 		diffCommand(w),
 		checkoutCommand(w),
 		catCommand(w),
+		initCommand(w),
+		logCommand(w),
+		commitCommand(w),
+		stopCommand(w),
+		recordCommand(w),
 		versionCommand(w),
 	}
 }

@@ -13,7 +13,8 @@ type world struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	getenv         func(string) string
-	dir            string // working directory
+	environ        func() []string // name=value
+	dir            string          // working directory
 	now            func() time.Time
 
 	inTerminal, outTerminal, errTerminal bool
@@ -26,7 +27,7 @@ func newWorld() *world {
 	dir, _ := os.Getwd() // "" if it was deleted: whoever needs it says so
 	w := &world{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		getenv: os.Getenv, dir: dir, now: time.Now,
+		getenv: os.Getenv, environ: os.Environ, dir: dir, now: time.Now,
 	}
 	w.inTerminal = isTerminal(os.Stdin)
 	w.errTerminal = isTerminal(os.Stderr)

@@ -65,7 +65,7 @@ func (b *beginning) new(ctx context.Context) (*started, error) {
 		Environment: b.env.captured(b.place.project.Config.Env),
 	}
 	s.experiment, s.metric = id, e.Metric
-	s.setOptions(s.inRoot(b.Cwd, b.Path))
+	s.setOptions(s.InRoot(b.Cwd, b.Path))
 	writer, snapshot, err := b.place.spool.Begin(ctx, e, s.options)
 	if err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func (b *beginning) new(ctx context.Context) (*started, error) {
 // goOn makes an experiment that stopped run again.
 func (b *beginning) goOn(ctx context.Context, found *standing) (*started, error) {
 	s := b.session
-	if err := s.attach(ctx, found, s.inRoot(b.Cwd, b.Path), false); err != nil {
+	if err := s.attach(ctx, found, s.InRoot(b.Cwd, b.Path), false); err != nil {
 		return nil, err
 	}
 	none := json.RawMessage("null")
@@ -105,7 +105,7 @@ func (b *beginning) join(ctx context.Context, id string) (*started, error) {
 			WithHint("unset %s, or resume the experiment", joinVariable)
 	}
 	s := b.session
-	if err := s.attach(ctx, found, s.inRoot(b.Cwd, b.Path), true); err != nil {
+	if err := s.attach(ctx, found, s.InRoot(b.Cwd, b.Path), true); err != nil {
 		return nil, err
 	}
 	if facts := b.additions(&found.row.Experiment); len(facts) > 0 {

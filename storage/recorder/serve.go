@@ -217,7 +217,7 @@ func (s *server) commit(ctx context.Context, r *request) (answer, error) {
 		}
 	}
 	c := repository.CommitRequest{
-		Step: step, Time: r.at(s.o.Now), Metrics: r.Metrics, Message: r.Message, Paths: s.session.inRoot(r.Cwd, r.Path), IfChanged: r.IfChanged,
+		Step: step, Time: r.at(s.o.Now), Metrics: r.Metrics, Message: r.Message, Paths: s.session.InRoot(r.Cwd, r.Path), IfChanged: r.IfChanged,
 	}
 	if r.Cells != "" {
 		c.Extra = map[string][]byte{cellsPath: []byte(r.Cells)}

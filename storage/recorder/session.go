@@ -106,7 +106,7 @@ func begin(ctx context.Context, r *request, o Options) (*Session, *started, erro
 	answer.Root, answer.Storage = p.project.Root, p.repo.Store().URL()
 	answer.Experiment = s.experiment
 	s.look = startLook(s, r.Python)
-	s.startBeat()
+	s.Keep()
 	return s, answer, nil
 }
 
@@ -153,9 +153,9 @@ func (s *Session) setOptions(saved []string) {
 	}
 }
 
-// inRoot returns paths relative to the project root; cwd is what relative ones start from. Those outside are left out with a
+// InRoot returns paths relative to the project root; cwd is what relative ones start from. Those outside are left out with a
 // warning. Nil stays nil.
-func (s *Session) inRoot(cwd string, given []string) []string {
+func (s *Session) InRoot(cwd string, given []string) []string {
 	if given == nil {
 		return nil
 	}
@@ -266,8 +266,8 @@ func (s *Session) setMetric(ctx context.Context, m replicate.Metric) error {
 	return nil
 }
 
-// startBeat says every half minute that the experiment is alive, and publishes its points.
-func (s *Session) startBeat() {
+// Keep publishes points every half minute from now on, and says that the experiment is alive if it ends with this session.
+func (s *Session) Keep() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopBeat = cancel
 	s.beats.Go(func() {
