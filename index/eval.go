@@ -15,12 +15,14 @@ type plan struct {
 	now      time.Time
 	deleted  bool // deleted experiments are asked for
 	holds    predicate
-	subjects []*accessor // the names of the query
+	subjects []*accessor // the names of the query; those of filters come first
+	filtered int         // how many are of filters
+	rows     int         // how many were read
 
 	keys    []key             // what is read, sorted
 	slots   []replicate.Value // their values in the present row
 	present []bool
-	alive   bool              // the present row's heartbeat is young
+	stands  standing          // of the present row
 	values  []replicate.Value // of the subjects in the present row; null where missing
 
 	primarySlot, goalSlot int
@@ -33,7 +35,6 @@ type predicate func(p *plan) bool
 const (
 	idSlot = iota
 	createdSlot
-	deletedSlot
 	statusSlot
 	endedSlot
 )
@@ -102,7 +103,7 @@ func (p *plan) access(text string) int {
 
 // ready decides what is read. No name may be added afterwards.
 func (p *plan) ready() {
-	for _, number := range []uint64{idNumber, createdNumber, deletedNumber, statusNumber, endedNumber, primaryNumber, goalNumber} {
+	for _, number := range []uint64{idNumber, createdNumber, statusNumber, endedNumber, primaryNumber, goalNumber} {
 		p.keys = append(p.keys, keyOf(number, builtinField))
 	}
 	for _, a := range p.subjects {
@@ -134,8 +135,8 @@ func (p *plan) ready() {
 	}
 }
 
-// read makes the experiment of a blob the present row. It is not wanted if it is deleted and nobody asked for those.
-func (p *plan) read(blob []byte, alive bool) (wanted bool, err error) {
+// read makes the experiment of a blob the present row.
+func (p *plan) read(blob []byte, stands standing) error {
 	clear(p.slots)
 	clear(p.present)
 	r := blobReader{data: blob}
@@ -153,14 +154,11 @@ func (p *plan) read(blob []byte, alive bool) (wanted bool, err error) {
 			r.skip()
 		}
 	}
-	if r.err != nil || p.present[deletedSlot] && !p.deleted {
-		return false, r.err
-	}
-	p.alive = alive
+	p.stands = stands
 	for i, a := range p.subjects {
 		p.values[i] = a.value(p)
 	}
-	return true, nil
+	return r.err
 }
 
 // value returns the value of a in the present row, null where it is missing.
@@ -270,19 +268,29 @@ func (p *plan) duration() replicate.Value {
 // deletedStatus is what the query language calls a deleted experiment. It is no status of its own.
 const deletedStatus replicate.Status = "deleted"
 
+// standing is what the table knows of an experiment beside its records.
+type standing int
+
+const (
+	hidden  standing = iota // nothing is known but that somebody spoke of it
+	alive                   // its heartbeat is young
+	silent                  // no heartbeat, or an old one
+	deleted                 // it has no living row
+)
+
 func (p *plan) status() replicate.Status {
-	if p.present[deletedSlot] {
+	if p.stands == deleted {
 		return deletedStatus
 	}
-	return conclude(replicate.Status(p.slots[statusSlot].Text()), p.alive)
+	return conclude(replicate.Status(p.slots[statusSlot].Text()), p.stands)
 }
 
 // conclude returns the status a reader concludes from the stored one and the heartbeat.
-func conclude(stored replicate.Status, alive bool) replicate.Status {
+func conclude(stored replicate.Status, stands standing) replicate.Status {
 	switch {
 	case stored.Final():
 		return stored
-	case !alive:
+	case stands != alive:
 		return replicate.Lost
 	case stored == "":
 		return replicate.Running

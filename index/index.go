@@ -1,26 +1,51 @@
 // Package index keeps SQLite equal to the records of a repository and answers queries from it.
 //
-// It is disposable and always rebuildable: deleting its file costs time, never data. It knows nothing of packs.
+// It is disposable and always rebuildable: deleting its file costs time, never data. It promises that the order in which records
+// arrive, and how often, makes no difference; that ordinals of experiments and commits are assigned once and never reused; and
+// that every answer is of one moment. It knows nothing of packs: the lines of records are kept as they are, and what they say of
+// trees is read by package repository when somebody asks.
 package index
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/storage/repository"
 )
 
-var errLater = errors.New("under construction")
+// An Index is the local picture of a repository. Several processes may have one file open. It is safe for use by several
+// goroutines.
+type Index struct {
+	repository *repository.Repository
+	options    Options
+	path       string // "" in memory
+	inMemory   error  // why
 
-// An Index is the local picture of a repository. Several processes may have one file open.
-type Index struct{}
+	version, instance atomic.Int64
+
+	syncing sync.Mutex // held by Sync; guards seen
+	seen    seen
+
+	file sync.RWMutex // guards db: held for reading by every use, for writing while the file is rebuilt
+	db   *sql.DB
+}
 
 // Open opens the index of a repository in the folder dir (one file per repository id), making it if need be. A file that is damaged or of
-// another version is rebuilt.
+// another version is rebuilt. Where no file can be kept the index is in memory, and InMemory says why.
 func Open(ctx context.Context, dir string, r *repository.Repository, o Options) (*Index, error) {
-	return nil, errLater
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	x := &Index{repository: r, options: o, path: filepath.Join(dir, fileName(r.ID()))}
+	x.file.Lock()
+	defer x.file.Unlock()
+	return x, wrap("open index", x.open(ctx))
 }
 
 // Options are what the reader's replicate.yaml says.
@@ -30,15 +55,70 @@ type Options struct {
 	Now     func() time.Time // nil: time.Now
 }
 
-// Close closes the file.
-func (x *Index) Close() error { return errLater }
+// open opens the file, a new one if it is damaged, none if there can be none.
+func (x *Index) open(ctx context.Context) error {
+	db, err := openFile(ctx, x.path)
+	if isDamaged(err) {
+		if err = removeFile(x.path); err == nil {
+			db, err = openFile(ctx, x.path)
+		}
+	}
+	if isUnwritable(err) {
+		x.inMemory, x.path = err, ""
+		db, err = openFile(ctx, x.path)
+	}
+	if err != nil {
+		return err
+	}
+	var version, instance int64
+	if err := db.QueryRowContext(ctx, "SELECT version, instance FROM meta").Scan(&version, &instance); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	x.db, x.seen = db, seen{}
+	x.version.Store(version)
+	x.instance.Store(instance)
+	return nil
+}
 
-// Sync brings the index up to date by difference. Warnings name records that could not be read; the rest is there.
-func (x *Index) Sync(ctx context.Context) (warnings []error, err error) { return nil, errLater }
+// use runs f on the database. Where that shows that the file is damaged, the file is made again, empty, and filled by a Sync
+// before f runs once more.
+func (x *Index) use(ctx context.Context, op string, f func(db *sql.DB) error) error {
+	run := func() error {
+		x.file.RLock()
+		defer x.file.RUnlock()
+		return f(x.db)
+	}
+	err := run()
+	if isDamaged(err) {
+		if err = x.rebuild(ctx); err == nil {
+			err = run()
+		}
+	}
+	return wrap(op, err)
+}
+
+func (x *Index) rebuild(ctx context.Context) error {
+	x.file.Lock()
+	defer x.file.Unlock()
+	if err := errors.Join(x.db.Close(), removeFile(x.path)); err != nil {
+		return err
+	}
+	return x.open(ctx)
+}
+
+// InMemory returns why no file is kept, nil if one is.
+func (x *Index) InMemory() error { return x.inMemory }
+
+// Close closes the file.
+func (x *Index) Close() error {
+	x.file.Lock()
+	defer x.file.Unlock()
+	return wrap("close index", x.db.Close())
+}
 
 // Version grows with every change that Sync made. Instance changes when ordinals were lost.
-func (x *Index) Version() int64  { return 0 }
-func (x *Index) Instance() int64 { return 0 }
+func (x *Index) Version() int64  { return x.version.Load() }
+func (x *Index) Instance() int64 { return x.instance.Load() }
 
 // An Experiment is one row of the index.
 type Experiment struct {
@@ -75,56 +155,8 @@ type Query struct {
 	Last    int      // only the last n; 0: all
 }
 
-// List returns the experiments of a query. Deleted ones only if a filter asks for status = deleted. Notes are for people
-// (a name that is both a metric and a parameter). What a table does not show is left out: Git.Patch, Python.Packages and Imported,
-// Environment and Failure.Traceback are there only in what Experiment, ByOrd and Resolve return.
-func (x *Index) List(ctx context.Context, q Query) (experiments []*Experiment, notes []string, err error) {
-	return nil, nil, errLater
-}
-
 // A Target is what an id, a prefix, a name or EXP@best stands for: an experiment, and a commit if the reference named one.
 type Target struct {
 	Experiment *Experiment
 	Commit     *Commit // nil if the reference named an experiment
-}
-
-// Resolve finds what a person typed: a unique prefix of an experiment or a commit, an exact name, EXP@best, EXP@latest, EXP@12 (step),
-// @latest. Errors are NotFound, or Ambiguous with the candidates as the hint.
-func (x *Index) Resolve(ctx context.Context, ref string) (Target, error) { return Target{}, errLater }
-
-// Experiment returns an experiment by whole id, or NotFound.
-func (x *Index) Experiment(ctx context.Context, id replicate.ID) (*Experiment, error) {
-	return nil, errLater
-}
-
-// ByOrd returns an experiment by its ordinal, or NotFound.
-func (x *Index) ByOrd(ctx context.Context, ord int64) (*Experiment, error) { return nil, errLater }
-
-// CommitsOf returns the living commits of an experiment by (seq, time, id).
-func (x *Index) CommitsOf(ctx context.Context, experiment replicate.ID) ([]*Commit, error) {
-	return nil, errLater
-}
-
-// Commit returns a commit by whole id, or NotFound. CommitByOrd by its ordinal.
-func (x *Index) Commit(ctx context.Context, id replicate.ID) (*Commit, error) { return nil, errLater }
-func (x *Index) CommitByOrd(ctx context.Context, ord int64) (*Commit, error)  { return nil, errLater }
-
-// Row returns what the record of a commit says of its tree and packs.
-func (x *Index) Row(ctx context.Context, c *Commit) (repository.Row, error) {
-	return repository.Row{}, errLater
-}
-
-// Streams returns the accepted rows of one stream of an experiment.
-func (x *Index) Streams(ctx context.Context, experiment replicate.ID, kind repository.StreamKind) ([]repository.StreamRow, error) {
-	return nil, errLater
-}
-
-// CodeTree returns the row of the tree that init saved.
-func (x *Index) CodeTree(ctx context.Context, experiment replicate.ID) (repository.Row, error) {
-	return repository.Row{}, errLater
-}
-
-// Changes returns the ordinals of experiments and commits that changed, came or went after a version.
-func (x *Index) Changes(ctx context.Context, since int64) (experiments, commits []int64, err error) {
-	return nil, nil, errLater
 }

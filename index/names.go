@@ -25,7 +25,6 @@ const (
 const (
 	idNumber = iota
 	createdNumber
-	deletedNumber // not a name
 	statusNumber
 	endedNumber
 	nameNumber

@@ -1,0 +1,247 @@
+package index
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/repository"
+)
+
+// flush writes the experiments that were touched.
+func (f *fold) flush(ctx context.Context) error {
+	for _, p := range f.pending {
+		if err := f.write(ctx, p); err != nil {
+			return err
+		}
+	}
+	clear(f.pending)
+	clear(f.byOrd)
+	f.pendingCommits = 0
+	return nil
+}
+
+func (f *fold) write(ctx context.Context, p *pending) error {
+	if p.refold {
+		light, err := compose(p.id, p.line, p.facts)
+		if err != nil {
+			return err
+		}
+		lighten(&light)
+		p.light = light
+	}
+	if p.rescan {
+		if err := f.count(ctx, p); err != nil {
+			return err
+		}
+	}
+	if err := f.findBest(ctx, p); err != nil {
+		return err
+	}
+	isAlive, err := f.isAlive(ctx, p)
+	if err != nil {
+		return err
+	}
+	if p.sourceChanged {
+		if err := f.exec(ctx, "INSERT OR REPLACE INTO source (ord, line, facts) VALUES (?, ?, ?)", p.ord, p.line, p.facts.appendTo(nil)); err != nil {
+			return err
+		}
+	}
+	return f.writeTables(ctx, p, p.standing(isAlive))
+}
+
+func (f *fold) writeTables(ctx context.Context, p *pending, stands standing) error {
+	var failed error
+	scan := appendEntries(nil, p.entries(func(kind nameKind, name string) uint64 {
+		number, err := f.number(ctx, kind, name)
+		failed = errors.Join(failed, err)
+		return number
+	}))
+	doc := p.appendTo(nil)
+	if failed != nil {
+		return failed
+	}
+	if !p.touched && !p.sourceChanged && stands == p.stands && p.doc != nil && bytes.Equal(doc, p.doc) && bytes.Equal(scan, p.scan) {
+		return nil
+	}
+	f.changed = true
+	open := (stands == alive || stands == silent) && !p.light.Status.Final()
+	err := f.exec(ctx, `INSERT OR REPLACE INTO experiment (ord, id, stands, open, version, created, name, scan) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		p.ord, idBytes(p.id), stands, open, f.next, nanoseconds(p.created()), p.light.Name, scan)
+	if err != nil {
+		return err
+	}
+	return f.exec(ctx, "INSERT OR REPLACE INTO doc (ord, doc) VALUES (?, ?)", p.ord, doc)
+}
+
+// number returns the number of a name in scan blobs, giving it one if need be.
+func (f *fold) number(ctx context.Context, kind nameKind, name string) (uint64, error) {
+	if f.numbers == nil {
+		known, err := readNames(ctx, f)
+		if err != nil {
+			return 0, err
+		}
+		f.numbers = map[nameKey]uint64{}
+		for name, number := range known.params {
+			f.numbers[nameKey{paramName, name}] = number
+		}
+		for name, number := range known.metrics {
+			f.numbers[nameKey{metricName, name}] = number
+		}
+	}
+	k := nameKey{kind, name}
+	if number, ok := f.numbers[k]; ok {
+		return number, nil
+	}
+	number := firstNumber + uint64(len(f.numbers))
+	f.numbers[k] = number
+	return number, f.exec(ctx, "INSERT INTO name (number, kind, name) VALUES (?, ?, ?)", int64(number), kind, name)
+}
+
+// isAlive reports whether p has a young heartbeat. It is written before the record of a new experiment, so one that was not there
+// before the records were read is there afterwards.
+func (f *fold) isAlive(ctx context.Context, p *pending) (bool, error) {
+	if !isYoung(f.beats, p.id) && p.doc == nil && !p.light.Status.Final() && f.beatsAgain != nil {
+		beats, err := f.beatsAgain(ctx)
+		if err != nil {
+			return false, err
+		}
+		f.beats, f.beatsAgain = beats, nil
+	}
+	return isYoung(f.beats, p.id), nil
+}
+
+// findBest makes sure that p.best is the best commit.
+func (f *fold) findBest(ctx context.Context, p *pending) error {
+	id := p.bestID(p.primary(f.options))
+	if id == "" {
+		p.best = nil
+		return nil
+	}
+	if p.best != nil && p.best.ID == id {
+		return nil
+	}
+	c, err := scanCommit(p.id, f.get(ctx, "SELECT ord, line FROM commits WHERE id = ? AND experiment = ?", idBytes(id), p.ord))
+	p.best = c
+	return err
+}
+
+// scanCommit reads a row of (ord, line).
+func scanCommit(experiment replicate.ID, row scanner) (*Commit, error) {
+	var ord int64
+	var line []byte
+	if err := row.Scan(&ord, &line); err != nil {
+		return nil, err
+	}
+	r, err := repository.ParseRecord(line)
+	if err != nil || r.Commit == nil {
+		return nil, errBlob
+	}
+	return &Commit{Ord: ord, Commit: r.Commit.Commit}, nil
+}
+
+// count makes what p says of its commits and streams again from their rows: some were killed, revived or replaced.
+func (f *fold) count(ctx context.Context, p *pending) error {
+	p.forgetCommits()
+	flips, err := f.countCommits(ctx, p)
+	if err != nil {
+		return err
+	}
+	for ord, dead := range flips {
+		if err := f.exec(ctx, "UPDATE commits SET dead = ?, version = ? WHERE ord = ?", dead, f.next, ord); err != nil {
+			return err
+		}
+	}
+	return f.countStream(ctx, p)
+}
+
+// countCommits returns the commits that are no longer what the table says: dead or alive.
+func (f *fold) countCommits(ctx context.Context, p *pending) (flips map[int64]bool, err error) {
+	rows, err := f.query(ctx, `SELECT ord, line, dead, commits.at, hash, ifnull(deletion.at, 0) FROM commits LEFT JOIN deletion USING (id)
+		WHERE experiment = ?`, p.ord)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	flips = map[int64]bool{}
+	for rows.Next() {
+		var dead bool
+		var v version
+		var hash, deletedAt int64
+		c, err := scanCommit(p.id, with{rows, []any{&dead, &v.at, &hash, &deletedAt}})
+		if err != nil {
+			return nil, err
+		}
+		killed := v.killed(max(deletedAt, p.deletedAt))
+		if killed != dead {
+			flips[c.Ord] = killed
+		}
+		if !killed {
+			p.addCommit(c, f.options)
+		}
+	}
+	return flips, rows.Err()
+}
+
+// with scans further columns behind those that its caller asks for.
+type with struct {
+	row  scanner
+	more []any
+}
+
+func (w with) Scan(dest ...any) error { return w.row.Scan(append(dest, w.more...)...) }
+
+func (f *fold) countStream(ctx context.Context, p *pending) error {
+	rows, err := f.query(ctx, "SELECT at, line FROM stream WHERE experiment = ? AND kind = ?", p.ord, string(repository.MetricsStream))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	p.byStream = spans{}
+	for rows.Next() {
+		var v version
+		var line []byte
+		if err := rows.Scan(&v.at, &line); err != nil {
+			return err
+		}
+		r, err := repository.ParseRecord(line)
+		if err != nil || r.Stream == nil {
+			return errBlob
+		}
+		if !v.killed(p.deletedAt) {
+			p.byStream.addSummaries(r.Stream.Writer, r.Stream.Summary)
+		}
+	}
+	return rows.Err()
+}
+
+// querier reads, inside of a transaction or outside.
+type querier interface {
+	query(ctx context.Context, text string, args ...any) (*sql.Rows, error)
+}
+
+// readNames reads the table of names.
+func readNames(ctx context.Context, q querier) (names, error) {
+	n := names{params: map[string]uint64{}, metrics: map[string]uint64{}}
+	rows, err := q.query(ctx, "SELECT kind, name, number FROM name")
+	if err != nil {
+		return n, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var kind nameKind
+		var name string
+		var number int64
+		if err := rows.Scan(&kind, &name, &number); err != nil {
+			return n, err
+		}
+		if kind == metricName {
+			n.metrics[name] = uint64(number)
+		} else {
+			n.params[name] = uint64(number)
+		}
+	}
+	return n, rows.Err()
+}

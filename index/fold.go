@@ -1,0 +1,270 @@
+package index
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/repository"
+)
+
+// fold is one sync's work on the tables: a transaction that begins with the first thing to write. Experiments are folded in memory
+// and written by flush.
+type fold struct {
+	db         *sql.DB
+	options    *Options
+	beats      map[replicate.ID]time.Duration
+	beatsAgain func(context.Context) (map[replicate.ID]time.Duration, error) // nil once it was asked
+
+	conn       *sql.Conn // nil before begin
+	statements map[string]*sql.Stmt
+	version    int64 // of the index, before and then after
+	next       int64 // what changes gets this version
+	changed    bool
+
+	experiments, commits int64 // highest ordinals
+	deletions            bool  // there are some
+	deletedAt            map[replicate.ID]int64
+	numbers              map[nameKey]uint64 // nil before the first use
+	pending              map[replicate.ID]*pending
+	byOrd                map[int64]*pending // the same
+	pendingCommits       int
+}
+
+// What is kept in memory before it is written: some 100 MB of experiments and commits.
+const (
+	maxPending        = 20_000
+	maxPendingCommits = 200_000
+)
+
+// pending is an experiment that the fold touched.
+type pending struct {
+	*state
+	commitsHere map[replicate.ID]*commitVersion // all there are, of an experiment that is new; else nil
+
+	line          []byte // of the experiment's record
+	facts         facts
+	sourceLoaded  bool
+	sourceChanged bool
+	refold        bool // light must be made again from line and facts
+	rescan        bool // commits and streams must be counted again
+	touched       bool // something else changed, such as a stream
+	stands        standing
+	scan, doc     []byte // as they are in the tables
+}
+
+// commitVersion is what the fold knows of a commit in the tables.
+type commitVersion struct {
+	ord     int64
+	version version
+}
+
+// nameKind says what a name in scan blobs names.
+type nameKind int
+
+const (
+	paramName nameKind = iota
+	metricName
+)
+
+type nameKey struct {
+	kind nameKind
+	name string
+}
+
+// begin starts the transaction, unless it runs.
+func (f *fold) begin(ctx context.Context) error {
+	if f.conn != nil {
+		return nil
+	}
+	conn, err := f.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	f.conn, f.statements = conn, map[string]*sql.Stmt{}
+	f.deletedAt, f.pending, f.byOrd = map[replicate.ID]int64{}, map[replicate.ID]*pending{}, map[int64]*pending{}
+	err = conn.QueryRowContext(ctx, `SELECT version, (SELECT ifnull(max(ord), 0) FROM experiment),
+		(SELECT ifnull(max(ord), 0) FROM commits), EXISTS (SELECT 1 FROM deletion) FROM meta`).
+		Scan(&f.version, &f.experiments, &f.commits, &f.deletions)
+	f.next = f.version + 1
+	return err
+}
+
+// commit ends the transaction and remembers the objects that were read.
+func (f *fold) commit(ctx context.Context, read []objectName) error {
+	if f.conn == nil {
+		return f.db.QueryRowContext(ctx, "SELECT version FROM meta").Scan(&f.version)
+	}
+	if len(read) > 0 {
+		if err := f.remember(ctx, read); err != nil {
+			return err
+		}
+	}
+	if f.changed {
+		f.version = f.next
+		if err := f.exec(ctx, "UPDATE meta SET version = ?", f.version); err != nil {
+			return err
+		}
+	}
+	_, err := f.conn.ExecContext(context.WithoutCancel(ctx), "COMMIT")
+	if err == nil {
+		err = f.close()
+	}
+	return err
+}
+
+// maxSeenRows bounds the rows of the table seen; more are joined into one.
+const maxSeenRows = 256
+
+func (f *fold) remember(ctx context.Context, read []objectName) error {
+	keys := make([]byte, 0, len(read)*len(objectName{}))
+	for _, name := range read {
+		keys = append(keys, name[:]...)
+	}
+	if err := f.exec(ctx, "INSERT INTO seen (keys) VALUES (?)", keys); err != nil {
+		return err
+	}
+	var rows int
+	if err := f.get(ctx, "SELECT count(*) FROM seen").Scan(&rows); err != nil || rows <= maxSeenRows {
+		return err
+	}
+	return f.joinSeen(ctx)
+}
+
+// joinSeen puts all keys into one row, which is newer than all others so that every process loads it.
+func (f *fold) joinSeen(ctx context.Context) error {
+	rows, err := f.query(ctx, "SELECT id, keys FROM seen ORDER BY id")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var last int64
+	var all []byte
+	for rows.Next() {
+		var keys []byte
+		if err := rows.Scan(&last, &keys); err != nil {
+			return err
+		}
+		all = append(all, keys...)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	if err := f.exec(ctx, "DELETE FROM seen"); err != nil {
+		return err
+	}
+	return f.exec(ctx, "INSERT INTO seen (id, keys) VALUES (?, ?)", last+1, all)
+}
+
+// rollback undoes what was not committed. It may be called at any time.
+func (f *fold) rollback(ctx context.Context) {
+	if f.conn != nil {
+		f.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") // fails if SQLite did it by itself
+		f.close()
+	}
+}
+
+func (f *fold) close() error {
+	for _, s := range f.statements {
+		s.Close()
+	}
+	err := f.conn.Close()
+	f.conn = nil
+	return err
+}
+
+// statement prepares a statement once.
+func (f *fold) statement(ctx context.Context, text string) (*sql.Stmt, error) {
+	if err := f.begin(ctx); err != nil {
+		return nil, err
+	}
+	if s := f.statements[text]; s != nil {
+		return s, nil
+	}
+	s, err := f.conn.PrepareContext(ctx, text)
+	if err == nil {
+		f.statements[text] = s
+	}
+	return s, err
+}
+
+// exec runs a statement that changes something people see, or what leads to it.
+func (f *fold) exec(ctx context.Context, text string, args ...any) error {
+	s, err := f.statement(ctx, text)
+	if err == nil {
+		_, err = s.ExecContext(ctx, args...)
+	}
+	return err
+}
+
+// scanner is a row, or the error that there is none.
+type scanner interface{ Scan(dest ...any) error }
+
+type failed struct{ err error }
+
+func (f failed) Scan(...any) error { return f.err }
+
+func (f *fold) get(ctx context.Context, text string, args ...any) scanner {
+	s, err := f.statement(ctx, text)
+	if err != nil {
+		return failed{err}
+	}
+	return s.QueryRowContext(ctx, args...)
+}
+
+// query reads rows, outside of a transaction if there is none.
+func (f *fold) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	if f.conn == nil {
+		return f.db.QueryContext(ctx, text, args...)
+	}
+	s, err := f.statement(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	return s.QueryContext(ctx, args...)
+}
+
+// batch applies the records of an object and returns what is damaged in it.
+func (f *fold) batch(ctx context.Context, b repository.Batch) (damage []error, err error) {
+	if b.Err != nil {
+		damage = append(damage, b.Err)
+	}
+	if err := f.begin(ctx); err != nil {
+		return damage, err
+	}
+	for i := range b.Records {
+		bad, err := f.record(ctx, &b.Records[i])
+		if err != nil {
+			return damage, err
+		}
+		if bad != nil {
+			damage = append(damage, &replicate.Error{Op: "read records", Path: b.Key, Kind: replicate.Corrupt, Err: bad})
+		}
+	}
+	if len(f.pending) > maxPending || f.pendingCommits > maxPendingCommits {
+		err = f.flush(ctx)
+	}
+	return damage, err
+}
+
+// record applies one record; an unknown kind changes nothing. bad says what of it cannot be understood.
+func (f *fold) record(ctx context.Context, r *repository.Record) (bad, err error) {
+	switch {
+	case r.Experiment != nil:
+		return nil, f.experiment(ctx, r)
+	case r.Commit != nil:
+		return nil, f.addCommit(ctx, r)
+	case r.Stream != nil:
+		return nil, f.stream(ctx, r)
+	case r.Set != nil:
+		return f.set(ctx, r)
+	case r.Delete != nil:
+		return nil, f.delete(ctx, r.Delete)
+	}
+	return nil, nil
+}

@@ -1,0 +1,197 @@
+package index
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"strconv"
+)
+
+// List returns the experiments of a query. Deleted ones only if a filter asks for status = deleted. Notes are for people
+// (a name that is both a metric and a parameter). What a table does not show is left out: Git.Patch, Python.Packages and Imported,
+// Environment and Failure.Traceback are there only in what Experiment, ByOrd and Resolve return.
+func (x *Index) List(ctx context.Context, q Query) (experiments []*Experiment, notes []string, err error) {
+	filters := make([]Filter, len(q.Filters))
+	for i, text := range q.Filters {
+		if filters[i], err = ParseFilter(text); err != nil {
+			return nil, nil, err
+		}
+	}
+	err = x.read(ctx, "list experiments", func(t *reading) error {
+		p, err := t.plan(ctx, filters)
+		if err != nil {
+			return err
+		}
+		o := parseOrder(q.Sort)
+		p.filtered = len(p.subjects)
+		by := p.access(o.name)
+		p.ready()
+		rows, err := t.scan(ctx, p, by)
+		if err != nil {
+			return err
+		}
+		if notes, err = p.judge(); err != nil {
+			return err
+		}
+		o.sort(rows)
+		if q.Last > 0 {
+			rows = rows[max(0, len(rows)-q.Last):]
+		}
+		experiments, err = t.experiments(ctx, rows)
+		return err
+	})
+	return experiments, notes, err
+}
+
+// reading is a transaction that only reads.
+type reading struct {
+	*sql.Conn
+	options *Options
+}
+
+// read runs f on one moment of the index.
+func (x *Index) read(ctx context.Context, op string, f func(t *reading) error) error {
+	return x.use(ctx, op, func(db *sql.DB) error {
+		return transaction(ctx, db, "BEGIN", func(c *sql.Conn) error { return f(&reading{c, &x.options}) })
+	})
+}
+
+func (t *reading) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
+	return t.QueryContext(ctx, text, args...)
+}
+
+// plan returns the plan of filters that must all hold.
+func (t *reading) plan(ctx context.Context, filters []Filter) (*plan, error) {
+	known, err := readNames(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	p := newPlan(known, t.options.Metrics, t.options.Now())
+	for _, f := range filters {
+		if err := p.filter(f); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// scan returns the experiments for which p holds, with the value of one of its subjects. It goes around database/sql, which costs as
+// much as SQLite.
+func (t *reading) scan(ctx context.Context, p *plan, by int) ([]found, error) {
+	text := "SELECT ord, stands, scan FROM experiment WHERE stands IN (1, 2)"
+	if p.deleted {
+		text = "SELECT ord, stands, scan FROM experiment WHERE stands != 0"
+	}
+	var all []found
+	err := t.Raw(func(c any) error {
+		rows, err := c.(driver.QueryerContext).QueryContext(ctx, text, nil)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for row := make([]driver.Value, 3); ; {
+			if err := rows.Next(row); err != nil {
+				if errors.Is(err, io.EOF) {
+					return nil
+				}
+				return err
+			}
+			if err := p.read(row[2].([]byte), standing(row[1].(int64))); err != nil {
+				return err
+			}
+			p.rows++
+			if p.holds(p) {
+				created, _ := p.slots[createdSlot].Int64()
+				all = append(all, found{row[0].(int64), p.values[by], created, p.slots[idSlot].Text()})
+			}
+		}
+	})
+	return all, err
+}
+
+// judge refuses names that none of the rows had, and returns what is to be said of the others. Where there is no experiment at all
+// nothing is refused.
+func (p *plan) judge() (notes []string, err error) {
+	for i, a := range p.subjects {
+		if note := a.note(); note != "" {
+			notes = append(notes, note)
+		}
+		if p.rows > 0 && !a.known() {
+			op := "filter"
+			if i >= p.filtered {
+				op = "sort"
+			}
+			return nil, p.known.unknown(op, a.text)
+		}
+	}
+	return notes, nil
+}
+
+// experiments returns what was found, in the same order.
+func (t *reading) experiments(ctx context.Context, rows []found) ([]*Experiment, error) {
+	ords := []byte{'['}
+	at := make(map[int64]int, len(rows))
+	for i, row := range rows {
+		at[row.ord] = i
+		ords = append(strconv.AppendInt(ords, row.ord, 10), ',')
+	}
+	ords = append(bytes.TrimSuffix(ords, []byte{','}), ']')
+	states, err := t.states(ctx, "ord IN (SELECT value FROM json_each(?))", string(ords))
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*Experiment, len(rows))
+	for _, s := range states {
+		if all[at[s.ord]], err = t.experiment(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// stored is a state and what the tables say beside it.
+type stored struct {
+	*state
+	stands  standing
+	version int64
+}
+
+// states reads experiments.
+func (t *reading) states(ctx context.Context, where string, args ...any) ([]stored, error) {
+	rows, err := t.query(ctx, "SELECT ord, id, stands, version, doc FROM experiment JOIN doc USING (ord) WHERE "+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []stored
+	for rows.Next() {
+		var s stored
+		var ord int64
+		var id, doc sql.RawBytes
+		if err := rows.Scan(&ord, &id, &s.stands, &s.version, &doc); err != nil {
+			return nil, err
+		}
+		if s.state, err = parseState(ord, idOf(id), doc); err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, rows.Err()
+}
+
+// experiment returns a row of the index. Its best commit is looked up if the process that folded it knew another primary metric.
+func (t *reading) experiment(ctx context.Context, s stored) (*Experiment, error) {
+	e := s.state.experiment(t.options, s.stands)
+	e.Version = s.version
+	if id := s.bestID(e.Primary); id != "" && e.Best == nil {
+		best, err := scanCommit(e.ID, t.QueryRowContext(ctx, "SELECT ord, line FROM commits WHERE id = ? AND experiment = ?", idBytes(id), e.Ord))
+		if err != nil {
+			return nil, err
+		}
+		e.Best = best
+	}
+	return e, nil
+}

@@ -1,0 +1,240 @@
+package index
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/repository"
+)
+
+// touch returns the state of an experiment for changing it; it is made if nobody spoke of the experiment before.
+func (f *fold) touch(ctx context.Context, id replicate.ID) (*pending, error) {
+	if p := f.pending[id]; p != nil {
+		return p, nil
+	}
+	var ord int64
+	err := f.get(ctx, "SELECT ord FROM experiment WHERE id = ?", idBytes(id)).Scan(&ord)
+	if err == nil {
+		return f.load(ctx, ord)
+	}
+	if !errors.Is(err, sql.ErrNoRows) {
+		return nil, err
+	}
+	f.experiments++
+	p := &pending{state: newState(id), commitsHere: map[replicate.ID]*commitVersion{}, sourceLoaded: true, facts: facts{}}
+	p.ord = f.experiments
+	p.deletedAt, err = f.deletionOf(ctx, id)
+	f.keep(p)
+	return p, err
+}
+
+// load reads the state of an experiment that is in the tables.
+func (f *fold) load(ctx context.Context, ord int64) (*pending, error) {
+	var id, scan, doc []byte
+	var stands standing
+	err := f.get(ctx, "SELECT id, stands, scan, doc FROM experiment JOIN doc USING (ord) WHERE ord = ?", ord).
+		Scan(&id, &stands, &scan, &doc)
+	if err != nil {
+		return nil, err
+	}
+	s, err := parseState(ord, idOf(id), doc)
+	p := &pending{state: s, stands: stands, scan: scan, doc: doc}
+	f.keep(p)
+	return p, err
+}
+
+func (f *fold) keep(p *pending) { f.pending[p.id], f.byOrd[p.ord] = p, p }
+
+// loadSource reads what light is made from.
+func (f *fold) loadSource(ctx context.Context, p *pending) error {
+	if p.sourceLoaded {
+		return nil
+	}
+	var blob []byte
+	err := f.get(ctx, "SELECT line, facts FROM source WHERE ord = ?", p.ord).Scan(&p.line, &blob)
+	if err == nil {
+		p.facts, err = parseFacts(blob)
+	}
+	p.sourceLoaded = true
+	return err
+}
+
+// deletionOf returns when an experiment or commit was deleted last, 0 if it never was.
+func (f *fold) deletionOf(ctx context.Context, id replicate.ID) (at int64, err error) {
+	if at, ok := f.deletedAt[id]; ok || !f.deletions {
+		return at, nil
+	}
+	err = f.get(ctx, "SELECT at FROM deletion WHERE id = ?", idBytes(id)).Scan(&at)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return at, err
+}
+
+// experiment takes an experiment's record in, if it is the newest.
+func (f *fold) experiment(ctx context.Context, r *repository.Record) error {
+	p, err := f.touch(ctx, r.Experiment.ID)
+	if err != nil {
+		return err
+	}
+	v := versionOf(r.Experiment.Before, r.Hash)
+	if !p.row.less(v) {
+		return nil
+	}
+	if err := f.loadSource(ctx, p); err != nil {
+		return err
+	}
+	p.row, p.line, p.sourceChanged, p.refold = v, r.Line, true, true
+	return nil
+}
+
+// set takes the fields of a Set in that are newer than what is known. A field whose value is nonsense is left out.
+func (f *fold) set(ctx context.Context, r *repository.Record) (bad, err error) {
+	p, err := f.touch(ctx, r.Set.Experiment)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.loadSource(ctx, p); err != nil {
+		return nil, err
+	}
+	v := versionOf(r.Set.At, r.Hash)
+	p.lastSet = max(p.lastSet, v.at)
+	for field, value := range factsOf(r.Set) {
+		if err := repository.SetField(&replicate.Experiment{}, field.name, value); err != nil {
+			bad = errors.Join(bad, err)
+		} else if known, ok := p.facts[field]; !ok || known.version.less(v) {
+			p.facts[field] = fact{v, value}
+			p.sourceChanged, p.refold = true, true
+		}
+	}
+	return bad, nil
+}
+
+// addCommit takes a commit in, if it is new or a newer row of one that is known.
+func (f *fold) addCommit(ctx context.Context, r *repository.Record) error {
+	c := &r.Commit.Commit
+	p, err := f.touch(ctx, c.Experiment)
+	if err != nil {
+		return err
+	}
+	v := versionOf(r.Commit.Before, r.Hash)
+	known, err := f.knownCommit(ctx, p, c.ID)
+	if err != nil || known != nil && !known.version.less(v) {
+		return err
+	}
+	deletedAt, err := f.deletionOf(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	dead := v.killed(max(deletedAt, p.deletedAt))
+	ord := int64(0)
+	switch {
+	case known != nil:
+		ord, p.rescan = known.ord, true
+	default:
+		f.commits++
+		f.pendingCommits++
+		ord = f.commits
+		if !dead {
+			p.addCommit(&Commit{Ord: ord, Commit: *c}, f.options)
+		}
+	}
+	if p.commitsHere != nil {
+		p.commitsHere[c.ID] = &commitVersion{ord, v}
+	}
+	p.touched = true
+	return f.exec(ctx, `INSERT OR REPLACE INTO commits (ord, experiment, id, dead, version, at, hash, line) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		ord, p.ord, idBytes(c.ID), dead, f.next, v.at, int64(v.hash), r.Line)
+}
+
+// knownCommit returns what is known of a commit of p, nil if it is new.
+func (f *fold) knownCommit(ctx context.Context, p *pending, id replicate.ID) (*commitVersion, error) {
+	if p.commitsHere != nil {
+		return p.commitsHere[id], nil
+	}
+	var known commitVersion
+	var hash int64
+	err := f.get(ctx, "SELECT ord, at, hash FROM commits WHERE id = ? AND experiment = ?", idBytes(id), p.ord).
+		Scan(&known.ord, &known.version.at, &hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	known.version.hash = uint64(hash)
+	return &known, err
+}
+
+// stream takes a row of a stream in. Rows are only ever added: the repository knows which of them supersede others.
+func (f *fold) stream(ctx context.Context, r *repository.Record) error {
+	p, err := f.touch(ctx, r.Stream.Experiment)
+	if err != nil {
+		return err
+	}
+	v := versionOf(r.Stream.Before, r.Hash)
+	s, err := f.statement(ctx, "INSERT OR IGNORE INTO stream (experiment, kind, hash, at, line) VALUES (?, ?, ?, ?, ?)")
+	if err != nil {
+		return err
+	}
+	result, err := s.ExecContext(ctx, p.ord, string(r.Stream.Stream), int64(v.hash), v.at, r.Line)
+	if err != nil {
+		return err
+	}
+	if added, err := result.RowsAffected(); err != nil || added == 0 {
+		return err
+	}
+	p.touched = true
+	if r.Stream.Stream == repository.MetricsStream && !v.killed(p.deletedAt) {
+		p.byStream.addSummaries(r.Stream.Writer, r.Stream.Summary)
+	}
+	return nil
+}
+
+// delete notes a deletion; what it kills is found out when the experiment is written.
+func (f *fold) delete(ctx context.Context, d *repository.Delete) error {
+	known, err := f.deletionOf(ctx, d.ID)
+	at := nanoseconds(d.At)
+	if err != nil || at <= known {
+		return err
+	}
+	f.deletions, f.deletedAt[d.ID] = true, at
+	if err := f.exec(ctx, "INSERT OR REPLACE INTO deletion (id, at) VALUES (?, ?)", idBytes(d.ID), at); err != nil {
+		return err
+	}
+	hit, err := f.whatHas(ctx, d.ID)
+	if err != nil {
+		return err
+	}
+	for _, p := range hit {
+		p.rescan = true
+		if p.id == d.ID {
+			p.deletedAt = at
+		}
+	}
+	return nil
+}
+
+// whatHas returns the experiments that have an id, or a commit of that id.
+func (f *fold) whatHas(ctx context.Context, id replicate.ID) ([]*pending, error) {
+	ords, err := readOrds(f.query(ctx, "SELECT ord FROM experiment WHERE id = ?1 UNION SELECT experiment FROM commits WHERE id = ?1", idBytes(id)))
+	if err != nil {
+		return nil, err
+	}
+	var hit []*pending
+	if p := f.pending[id]; p != nil {
+		hit = append(hit, p)
+	}
+	for _, ord := range ords {
+		p := f.byOrd[ord]
+		if p == nil {
+			if p, err = f.load(ctx, ord); err != nil {
+				return nil, err
+			}
+		}
+		if !slices.Contains(hit, p) {
+			hit = append(hit, p)
+		}
+	}
+	return hit, nil
+}

@@ -1,0 +1,241 @@
+package index
+
+import (
+	"encoding/binary"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/repository"
+)
+
+// state is the fold of all records of one experiment, but for what source keeps. Records may come in any order and more than once.
+type state struct {
+	ord int64
+	id  replicate.ID
+
+	row       version // of the experiment's record; zero if there is none yet
+	deletedAt int64   // store time of the last deletion, 0 if there was none
+	lastSet   int64   // highest time of its Set records
+	light     replicate.Experiment
+	commits   int64 // living ones
+	latest    *Commit
+	best      *Commit // by the primary metric as the process that folded saw it
+	byCommit  spans   // over living commits
+	byStream  spans   // over living rows of the metrics stream
+}
+
+// version orders the records that say the same: the highest is believed.
+type version struct {
+	at   int64  // before of a row, at of a Set: store time
+	hash uint64 // the first bytes of the BLAKE3 of the line
+}
+
+func (v version) less(w version) bool { return v.at < w.at || v.at == w.at && v.hash < w.hash }
+
+func versionOf(at time.Time, hash replicate.Hash) version {
+	return version{nanoseconds(at), binary.BigEndian.Uint64(hash[:])}
+}
+
+// killed reports whether a row is dead after a deletion.
+func (v version) killed(deletedAt int64) bool {
+	return deletedAt != 0 && v.at < deletedAt+int64(repository.LandWithin)
+}
+
+// nanoseconds since 1970, 0 for no time.
+func nanoseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func timeOf(nanoseconds int64) time.Time {
+	if nanoseconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, nanoseconds).UTC()
+}
+
+func newState(id replicate.ID) *state {
+	return &state{id: id, light: replicate.Experiment{ID: id}, byCommit: spans{}, byStream: spans{}}
+}
+
+// standing returns what is to be seen of the experiment. One whose record could not be read is there for the sake of its commits.
+func (s *state) standing(isAlive bool) standing {
+	switch {
+	case s.row == version{} && s.deletedAt == 0 && s.commits == 0:
+		return hidden
+	case s.row != version{} && s.row.killed(s.deletedAt), s.row == version{} && s.deletedAt != 0:
+		return deleted
+	case isAlive:
+		return alive
+	}
+	return silent
+}
+
+// addCommit takes a living commit in that was not there before.
+func (s *state) addCommit(c *Commit, o *Options) {
+	s.commits++
+	s.byCommit.addCommit(&c.Commit)
+	if s.bestID(s.primary(o)) == c.ID {
+		s.best = c
+	}
+	if s.latest == nil || compareCommits(s.latest, c) < 0 {
+		s.latest = c
+	}
+}
+
+// forgetCommits takes all commits out.
+func (s *state) forgetCommits() {
+	s.commits, s.latest, s.best, s.byCommit = 0, nil, nil, spans{}
+}
+
+// primary returns the metric that decides the best commit, nil without one.
+func (s *state) primary(o *Options) *replicate.Metric {
+	if s.light.Metric != nil {
+		return s.light.Metric
+	}
+	if o.Primary && len(o.Metrics) > 0 {
+		return &o.Metrics[0]
+	}
+	return nil
+}
+
+// bestID returns the id of the best commit, "" without one.
+func (s *state) bestID(primary *replicate.Metric) replicate.ID {
+	if primary == nil || s.byCommit[primary.Name] == nil {
+		return ""
+	}
+	of := s.byCommit[primary.Name]
+	best := of.min
+	if primary.Goal == replicate.Maximize {
+		best = of.max
+	}
+	if best == nil {
+		return ""
+	}
+	return replicate.ID(best.by)
+}
+
+// summaries returns the metrics in order of name.
+func (s *state) summaries(o *Options) []Metric {
+	names := slices.Collect(maps.Keys(s.byCommit))
+	for name := range s.byStream {
+		if s.byCommit[name] == nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	metrics := make([]Metric, len(names))
+	for i, name := range names {
+		metrics[i] = Metric{name, s.goal(name, o), combine(s.byCommit[name], s.byStream[name])}
+	}
+	return metrics
+}
+
+// goal returns the goal of a metric: the experiment's own, else the reader's.
+func (s *state) goal(metric string, o *Options) replicate.Goal {
+	if m := s.light.Metric; m != nil && m.Name == metric {
+		return m.Goal
+	}
+	for _, m := range o.Metrics {
+		if m.Name == metric {
+			return m.Goal
+		}
+	}
+	return ""
+}
+
+// entries returns what queries look at.
+func (s *state) entries(number func(kind nameKind, name string) uint64) []entry {
+	e := &s.light
+	entries := []entry{{keyOf(idNumber, builtinField), replicate.Text(string(s.id))}}
+	add := func(number uint64, v replicate.Value, known bool) {
+		if known {
+			entries = append(entries, entry{keyOf(number, builtinField), v})
+		}
+	}
+	text := func(number uint64, s string) { add(number, replicate.Text(s), s != "") }
+	moment := func(number uint64, t time.Time) { add(number, replicate.Int(t.UnixNano()), !t.IsZero()) }
+	moment(createdNumber, s.created())
+	moment(endedNumber, e.Ended)
+	text(statusNumber, string(e.Status))
+	text(nameNumber, e.Name)
+	text(userNumber, e.User)
+	text(hostNumber, e.Host)
+	text(commandNumber, strings.Join(e.Command, " "))
+	text(directoryNumber, e.Directory)
+	text(noteNumber, e.Note)
+	text(parentNumber, string(e.Parent))
+	var tags []replicate.Value
+	for _, tag := range e.Tags {
+		tags = append(tags, replicate.Text(tag))
+	}
+	add(tagNumber, replicate.List(tags), len(tags) > 0)
+	add(commitsNumber, replicate.Int(s.commits), true)
+	if s.latest != nil {
+		add(stepNumber, replicate.Int(int64(s.latest.Step)), s.latest.Step != replicate.NoStep)
+		add(sizeNumber, replicate.Int(s.latest.Bytes), true)
+	}
+	if e.ExitCode != nil {
+		add(exitCodeNumber, replicate.Int(int64(*e.ExitCode)), true)
+	}
+	if e.Python != nil {
+		text(pythonNumber, e.Python.Version)
+	}
+	if e.Git != nil {
+		text(gitCommitNumber, e.Git.Commit)
+		text(gitBranchNumber, e.Git.Branch)
+		add(gitDirtyNumber, replicate.Bool(e.Git.Dirty), true)
+	}
+	if e.Machine != nil {
+		text(gpuNumber, strings.Join(slices.Compact(slices.Clone(e.Machine.GPUs)), ", "))
+	}
+	if m := e.Metric; m != nil {
+		add(primaryNumber, replicate.Int(int64(number(metricName, m.Name))), true)
+		text(goalNumber, string(m.Goal))
+	}
+	for _, m := range e.Params.Flat(".") {
+		entries = append(entries, entry{keyOf(number(paramName, m.Name), paramField), m.Value})
+	}
+	return append(entries, s.metricEntries(number)...)
+}
+
+func (s *state) metricEntries(number func(kind nameKind, name string) uint64) []entry {
+	var entries []entry
+	for _, m := range s.summaries(&Options{}) {
+		n := number(metricName, m.Name)
+		for f, p := range map[field]*replicate.Point{firstField: m.First, lastField: m.Last, minField: m.Min, maxField: m.Max} {
+			if p != nil {
+				entries = append(entries, entry{keyOf(n, f), p.Value})
+			}
+		}
+	}
+	return entries
+}
+
+// created is when the experiment began; where its record could not be read, the time of its newest commit.
+func (s *state) created() time.Time {
+	if s.light.Created.IsZero() && s.latest != nil {
+		return s.latest.Time
+	}
+	return s.light.Created
+}
+
+// experiment returns the row of the index, with the best commit only if the process that folded saw the same primary metric.
+func (s *state) experiment(o *Options, stands standing) *Experiment {
+	e := &Experiment{Ord: s.ord, Experiment: s.light, Deleted: stands == deleted, Commits: s.commits, Latest: s.latest,
+		Primary: s.primary(o), Metrics: s.summaries(o), LastSet: timeOf(s.lastSet)}
+	e.Created = s.created()
+	e.Status = conclude(e.Status, stands)
+	if s.latest != nil {
+		e.Size = s.latest.Bytes
+	}
+	if s.best != nil && s.best.ID == s.bestID(e.Primary) {
+		e.Best = s.best
+	}
+	return e
+}

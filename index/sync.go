@@ -1,0 +1,156 @@
+package index
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"time"
+
+	"github.com/replicate/replicate"
+)
+
+// Sync brings the index up to date by difference. Warnings name records that could not be read, every time as long as they are damaged; the
+// rest is there. An error may leave a part of what is new in the index: the next Sync goes on from there.
+func (x *Index) Sync(ctx context.Context) (warnings []error, err error) {
+	x.syncing.Lock()
+	defer x.syncing.Unlock()
+	err = x.use(ctx, "sync index", func(db *sql.DB) (err error) {
+		warnings, err = x.sync(ctx, db)
+		return err
+	})
+	return warnings, err
+}
+
+// sync reads heartbeats before records: an experiment that ends in between is seen to have ended, as the heartbeat goes away after the
+// end was recorded.
+func (x *Index) sync(ctx context.Context, db *sql.DB) (warnings []error, err error) {
+	beats, err := x.repository.Heartbeats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := x.seen.load(ctx, db); err != nil {
+		return nil, err
+	}
+	f := &fold{db: db, options: &x.options, beats: beats, beatsAgain: x.repository.Heartbeats}
+	defer f.rollback(ctx)
+	var fetched error
+	var read []objectName
+	for batch, err := range x.repository.Sync(ctx, x.seen.knows) {
+		if err != nil {
+			fetched = err
+			break
+		}
+		damage, err := f.batch(ctx, batch)
+		if err != nil {
+			return warnings, err
+		}
+		warnings = append(warnings, damage...)
+		if len(damage) == 0 { // what is damaged is read again, until it is whole or gone
+			read = appendName(read, batch.Key)
+		}
+		for _, input := range batch.Inputs {
+			read = appendName(read, input)
+		}
+	}
+	if err := f.listen(ctx); err != nil {
+		return warnings, err
+	}
+	if err := f.commit(ctx, read); err != nil {
+		return warnings, err
+	}
+	x.version.Store(f.version)
+	return warnings, fetched
+}
+
+// seen are the objects whose records are in the index.
+type seen struct {
+	last int64 // id of the newest row that was loaded
+	keys map[objectName]bool
+}
+
+// objectName is the 128 bits in the name of an object.
+type objectName [16]byte
+
+func nameOf(key string) (name objectName, ok bool) {
+	digits := key[max(0, len(key)-2*len(name)):]
+	n, err := hex.Decode(name[:], []byte(digits))
+	return name, err == nil && n == len(name)
+}
+
+func appendName(names []objectName, key string) []objectName {
+	if name, ok := nameOf(key); ok {
+		return append(names, name)
+	}
+	return names
+}
+
+func (s *seen) knows(key string) bool {
+	name, ok := nameOf(key)
+	return ok && s.keys[name]
+}
+
+// load takes in what other processes and earlier syncs wrote.
+func (s *seen) load(ctx context.Context, db *sql.DB) error {
+	rows, err := db.QueryContext(ctx, "SELECT id, keys FROM seen WHERE id > ? ORDER BY id", s.last)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var keys []byte
+		if err := rows.Scan(&s.last, &keys); err != nil {
+			return err
+		}
+		if s.keys == nil {
+			s.keys = make(map[objectName]bool, len(keys)/len(objectName{}))
+		}
+		for len(keys) >= len(objectName{}) {
+			s.keys[objectName(keys)] = true
+			keys = keys[len(objectName{}):]
+		}
+	}
+	return rows.Err()
+}
+
+// listen notes which of the experiments without an end are alive.
+func (f *fold) listen(ctx context.Context) error {
+	if err := f.flush(ctx); err != nil {
+		return err
+	}
+	rows, err := f.query(ctx, "SELECT ord, id, stands FROM experiment WHERE open = 1")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	changed := map[int64]standing{}
+	for rows.Next() {
+		var ord int64
+		var id []byte
+		var stands standing
+		if err := rows.Scan(&ord, &id, &stands); err != nil {
+			return err
+		}
+		now := silent
+		if isYoung(f.beats, idOf(id)) {
+			now = alive
+		}
+		if stands != now && (stands == alive || stands == silent) {
+			changed[ord] = now
+		}
+	}
+	if err := rows.Err(); err != nil || len(changed) == 0 {
+		return err
+	}
+	rows.Close()
+	for ord, stands := range changed {
+		if err := f.exec(ctx, "UPDATE experiment SET stands = ?, version = ? WHERE ord = ?", stands, f.next, ord); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isYoung(beats map[replicate.ID]time.Duration, id replicate.ID) bool {
+	age, ok := beats[id]
+	return ok && age < replicate.LostAfter
+}
