@@ -35,6 +35,7 @@ func (x *Index) sync(ctx context.Context, db *sql.DB) (warnings []error, err err
 	defer f.rollback(ctx)
 	var fetched error
 	var read []objectName
+	damaged := map[string]bool{}
 	for batch, err := range x.repository.Sync(ctx, x.seen.knows) {
 		if err != nil {
 			fetched = err
@@ -45,11 +46,11 @@ func (x *Index) sync(ctx context.Context, db *sql.DB) (warnings []error, err err
 			return warnings, err
 		}
 		warnings = append(warnings, damage...)
-		if len(damage) == 0 { // what is damaged is read again, until it is whole or gone
-			read = appendName(read, batch.Key)
-		}
-		for _, input := range batch.Inputs {
-			read = appendName(read, input)
+		damaged[batch.Key] = damaged[batch.Key] || len(damage) > 0
+		if batch.Settled && !damaged[batch.Key] { // what is damaged is read again, until it is whole or gone
+			for _, key := range append(batch.Inputs, batch.Key) {
+				read = appendName(read, key)
+			}
 		}
 	}
 	if err := f.listen(ctx); err != nil {
