@@ -24,6 +24,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -38,11 +39,14 @@ const (
 	live = "live/"
 	// once is the key whose first Put wins.
 	once = "replicate.json"
+	// stale is the age from which a file in tmp/ was left behind by a process that is gone: no Put takes so long.
+	stale = 24 * time.Hour
 )
 
 // A Store keeps objects in a folder.
 type Store struct {
-	dir string
+	dir   string
+	sweep sync.Once // of stale files in tmp/
 }
 
 var _ storage.Local = (*Store)(nil)
@@ -133,9 +137,9 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 		if err := first(ctx.Err(), storage.CheckKey(key)); err != nil {
 			return failed("delete", key, err)
 		}
-		// unlink, as os.Remove would also remove an empty folder of that name.
+		// Unlink, as os.Remove would also remove an empty folder of that name.
 		err := syscall.Unlink(s.Path(key))
-		if err != nil && !missing(err) && !errors.Is(err, syscall.EISDIR) {
+		if err != nil && !missing(err) && !isFolder(s.Path(key)) {
 			return failed("delete", s.Path(key), err)
 		}
 	}
@@ -162,6 +166,11 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 		return time.Time{}, failed("read the clock of", s.dir, err)
 	}
 	return ctime(info), nil
+}
+
+func isFolder(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir()
 }
 
 // first returns the first error that is one.

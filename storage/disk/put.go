@@ -100,7 +100,7 @@ func (s *Store) place(key, file string, move func(from, to string) error, durabl
 	target := s.Path(key)
 	err := move(file, target)
 	if errors.Is(err, fs.ErrNotExist) { // the folder is not there yet, or the file is not
-		if err := s.mkdir(filepath.Dir(target)); err != nil {
+		if err := mkdir(filepath.Dir(target)); err != nil {
 			return err
 		}
 		err = move(file, target)
@@ -111,10 +111,12 @@ func (s *Store) place(key, file string, move func(from, to string) error, durabl
 	return syncDir(filepath.Dir(target))
 }
 
-// linkNew gives file the name target unless something has it already, which is no error.
+// linkNew renames file to target unless something has that name already, which is no error.
 func linkNew(file, target string) error {
 	err := os.Link(file, target)
 	switch {
+	case err == nil:
+		return os.Remove(file) // now, as it changes the ctime
 	case errors.Is(err, fs.ErrExist):
 		return nil
 	case errors.Is(err, syscall.EPERM), errors.Is(err, errors.ErrUnsupported):
@@ -127,28 +129,52 @@ func linkNew(file, target string) error {
 	return err
 }
 
-// temp makes a new file in tmp/, and tmp/ itself if need be.
+// temp makes a new file in tmp/, and tmp/ itself if need be. The first time it removes what dead processes left there.
 func (s *Store) temp() (*os.File, error) {
 	dir := filepath.Join(s.dir, tmp)
-	f, err := os.CreateTemp(dir, "put-")
+	f, err := os.CreateTemp(dir, putPrefix)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.mkdir(dir); err != nil {
+		if err := mkdir(dir); err != nil {
 			return nil, err
 		}
-		f, err = os.CreateTemp(dir, "put-")
+		f, err = os.CreateTemp(dir, putPrefix)
+	}
+	if err == nil {
+		s.sweep.Do(func() { sweep(dir, f) })
 	}
 	return f, err
 }
 
+// putPrefix begins the names of our files in tmp/. Others belong to whoever put them there.
+const putPrefix = "put-"
+
+// sweep removes our files that were stale when young was made. What cannot be removed is left for the next time.
+func sweep(dir string, young *os.File) {
+	info, err := young.Stat()
+	if err != nil {
+		return
+	}
+	now := ctime(info)
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), putPrefix) {
+			continue
+		}
+		if info, err := e.Info(); err == nil && now.Sub(info.ModTime()) > stale {
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+}
+
 // mkdir makes a folder and those above it, durably. One that another process makes at the same time is durable with the first
 // sync inside it, as file systems log the making of a folder with or before its content.
-func (s *Store) mkdir(dir string) error {
+func mkdir(dir string) error {
 	err := os.Mkdir(dir, 0o700)
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return nil
 	case errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir):
-		if err := s.mkdir(filepath.Dir(dir)); err != nil {
+		if err := mkdir(filepath.Dir(dir)); err != nil {
 			return err
 		}
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
