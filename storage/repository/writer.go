@@ -1,24 +1,18 @@
 package repository
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/replicate/replicate"
 )
-
-// A Spool is where the processes of this machine put what is not published yet. For a storage.Local it is the folder tmp/ inside
-// it, and publishing is renaming.
-type Spool struct{}
-
-// OpenSpool opens the spool of a repository, making it if need be. dir is used for storages that are not local; it becomes
-// <dir>/<repository id>.
-func OpenSpool(ctx context.Context, r *Repository, dir string) (*Spool, error) { return nil, errLater }
-
-// Recover finishes what dead processes of this machine left: half-made packs go away, points and output that were written are published,
-// and their experiments end as Crashed. It returns the experiments that it ended.
-func (s *Spool) Recover(ctx context.Context) ([]replicate.ID, error) { return nil, errLater }
 
 // WriterOptions says what a Writer records.
 type WriterOptions struct {
@@ -31,11 +25,59 @@ type WriterOptions struct {
 
 // A Writer records one experiment from one process. Its methods may be called from several goroutines.
 // Nothing it returned successfully from Begin, Commit and End is lost by a crash, of the process or of the machine.
-type Writer struct{}
+type Writer struct {
+	spool   *Spool
+	own     *writerDir
+	o       WriterOptions
+	project *project
+	streams *streams
+	sizes   *measurer
+
+	turn chan struct{} // held by who takes a snapshot: guards what follows
+	state
+	parent  replicate.ID
+	seq     int64
+	closed  bool
+	flushed time.Time
+	flushes sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	step    replicate.Step
+	metrics replicate.Values // of the last point
+	at      time.Time        // the highest of a Set record
+}
+
+// flushAfter is how long after a flush a commit begins another one.
+const flushAfter = 5 * time.Second
 
 // Begin makes a new experiment: it snapshots the code tree and publishes the experiment's row. e.ID and e.Created must be set.
 func (s *Spool) Begin(ctx context.Context, e replicate.Experiment, o WriterOptions) (*Writer, Snapshot, error) {
-	return nil, Snapshot{}, errLater
+	w, err := s.newWriter(e.ID, o)
+	if err != nil {
+		return nil, Snapshot{}, problem("begin experiment", e.ID.Short(), err)
+	}
+	w.step, w.tree = replicate.NoStep, &Tree{}
+	t, err := w.begin(ctx, e)
+	if err != nil {
+		w.abandon(ctx)
+		return nil, Snapshot{}, problem("begin experiment", e.ID.Short(), err)
+	}
+	return w, w.report(t), nil
+}
+
+// begin publishes the experiment, behind its first heartbeat: an experiment that is visible and has none counts as lost.
+func (w *Writer) begin(ctx context.Context, e replicate.Experiment) (*taken, error) {
+	if err := w.beat(ctx); err != nil {
+		return nil, err
+	}
+	t, err := w.snapshot(ctx, w.paths(nil), nil, e.Created,
+		func(*Tree, int64) Record { return Record{Experiment: &ExperimentRow{Experiment: e}} },
+		func(row Row, _ *taken) *Record { return &Record{Experiment: &ExperimentRow{Experiment: e, Row: row}} })
+	if err != nil {
+		return nil, err
+	}
+	w.own.meta.Begun = true
+	return t, w.own.meta.save(w.own.dir)
 }
 
 // Resume says where an experiment stands that gets another writer.
@@ -49,7 +91,88 @@ type Resume struct {
 
 // Attach makes another writer of an experiment that exists: a resumed run, or one command of the shell way.
 func (s *Spool) Attach(ctx context.Context, experiment replicate.ID, from Resume, o WriterOptions) (*Writer, error) {
-	return nil, errLater
+	w, err := s.attach(ctx, experiment, from, o)
+	return w, problem("attach to experiment", experiment.Short(), err)
+}
+
+func (s *Spool) attach(ctx context.Context, experiment replicate.ID, from Resume, o WriterOptions) (*Writer, error) {
+	tree, err := s.repository.Tree(ctx, from.Parent)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.newWriter(experiment, o)
+	if err != nil {
+		return nil, err
+	}
+	w.row, w.tree, w.parent, w.seq, w.step, w.at = from.Parent, tree, from.ParentID, from.Seq, from.Step, from.At
+	w.own.meta.Begun = true
+	if err := w.own.meta.save(w.own.dir); err != nil {
+		w.abandon(ctx)
+		return nil, err
+	}
+	return w, nil
+}
+
+func (s *Spool) newWriter(experiment replicate.ID, o WriterOptions) (*Writer, error) {
+	if _, err := replicate.ParseID(string(experiment)); err != nil {
+		return nil, err
+	}
+	root, err := filepath.EvalSymlinks(o.Root)
+	if err != nil {
+		return nil, err
+	}
+	if root, err = filepath.Abs(root); err != nil {
+		return nil, err
+	}
+	own, err := s.newWriterDir(experiment, o.Guest)
+	if err != nil {
+		return nil, err
+	}
+	st, err := openStreams(s, experiment, own.meta.Writer, own.dir)
+	if err != nil {
+		return nil, errors.Join(err, own.remove())
+	}
+	w := &Writer{
+		spool: s, own: own, o: o, streams: st, turn: make(chan struct{}, 1), flushed: s.now(),
+		project: s.project(root, o.Ignore, own.dir),
+		sizes:   &measurer{root: root, now: s.now, sizes: map[string]LeftOut{}},
+	}
+	w.files = loadStatCache(statCachePath(root, s.repository.ID()))
+	w.recipes = map[Ref]*recipe{}
+	return w, nil
+}
+
+// project says where snapshots are taken of. The spool, and with it a local storage, is no part of it.
+func (s *Spool) project(root string, ignore []string, dir string) *project {
+	skip := map[fileID]bool{}
+	for _, path := range []string{s.dir, filepath.Dir(s.dir)} {
+		if st, err := lstat(path); err == nil {
+			skip[fileID{st.device, st.inode}] = true
+		}
+	}
+	hidden := filepath.Join(root, ".replicate")
+	return &project{
+		root: root, ignore: ignore, skip: skip, build: filepath.Join(dir, buildName), repository: s.repository, random: s.random, hooked: s.hooked,
+		clock: func() time.Time {
+			if os.Mkdir(hidden, 0o700) != nil {
+				// It is there, or nothing can be kept in it: then fileClock fails too.
+			}
+			t, err := fileClock(hidden)
+			if err != nil {
+				return time.Time{}
+			}
+			return t
+		},
+	}
+}
+
+// abandon gives up a writer whose experiment did not begin.
+func (w *Writer) abandon(ctx context.Context) {
+	w.streams.close()
+	if !w.own.meta.Begun {
+		_ = w.spool.repository.store.Delete(context.WithoutCancel(ctx), liveKey(w.own.meta.Experiment)) // it lapses by itself
+	}
+	_ = w.own.remove() // Recover removes it
 }
 
 // A Snapshot says what was saved.
@@ -82,28 +205,150 @@ type CommitRequest struct {
 	IfChanged bool
 }
 
-// Commit snapshots the files and publishes a commit. When it returned, the commit and every point logged before it are durable.
-func (w *Writer) Commit(ctx context.Context, c CommitRequest) (CommitRow, Snapshot, error) {
-	return CommitRow{}, Snapshot{}, errLater
+// Log appends points to the metrics stream, in order. It does one write to a local file and never waits for anything else.
+func (w *Writer) Log(points ...Point) error {
+	var lines []byte
+	for _, p := range points {
+		p.Step = w.nextStep(p.Step)
+		start := len(lines)
+		lines = appendPoint(lines, p)
+		if len(lines)-start > maxPoint {
+			return problem("log", "", replicate.Errorf(replicate.Usage, "metrics of more than %d bytes", maxPoint))
+		}
+		w.stepDone(p.Step, p.Metrics)
+	}
+	return problem("log", "", w.streams.list[0].append(lines))
 }
 
-// Log appends points to the metrics stream, in order. It does one write to a local file and never waits for anything else.
-func (w *Writer) Log(points ...Point) error { return errLater }
+// nextStep returns the step of a point or commit for which one was given or not.
+func (w *Writer) nextStep(given replicate.Step) replicate.Step {
+	if given != replicate.NoStep {
+		return given
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.step == replicate.NoStep {
+		return 0
+	}
+	return w.step + 1
+}
+
+// stepDone notes a step that was recorded, and its metrics for the heartbeat.
+func (w *Writer) stepDone(step replicate.Step, metrics replicate.Values) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.step = step
+	if len(metrics) > 0 {
+		w.metrics = metrics
+	}
+}
 
 // Output appends bytes to the output stream.
-func (w *Writer) Output(p []byte) error { return errLater }
+func (w *Writer) Output(p []byte) error {
+	return problem("keep output", "", w.streams.list[1].append(p))
+}
 
 // Set publishes facts about the experiment, with fields as in a Set record.
-func (w *Writer) Set(ctx context.Context, fields map[string]json.RawMessage) error { return errLater }
+func (w *Writer) Set(ctx context.Context, fields map[string]json.RawMessage) error {
+	record, err := w.set(ctx, fields)
+	if err == nil {
+		_, err = putRecords(ctx, w.spool.repository.store, []Record{record})
+	}
+	return problem("set", w.own.meta.Experiment.Short(), err)
+}
+
+// set makes a record that is later than all that this writer made or knows of.
+func (w *Writer) set(ctx context.Context, fields map[string]json.RawMessage) (Record, error) {
+	now, err := w.spool.repository.store.Now(ctx)
+	if err != nil {
+		return Record{}, err
+	}
+	w.mu.Lock()
+	if next := w.at.Add(time.Millisecond); now.Before(next) {
+		now = next
+	}
+	w.at = now
+	w.mu.Unlock()
+	return Record{Set: &Set{Experiment: w.own.meta.Experiment, At: now, Fields: fields}}, nil
+}
 
 // Flush publishes what was appended to the streams.
-func (w *Writer) Flush(ctx context.Context) error { return errLater }
+func (w *Writer) Flush(ctx context.Context) error {
+	return problem("publish", "", w.streams.flush(ctx))
+}
 
 // Beat writes the heartbeat.
-func (w *Writer) Beat(ctx context.Context) error { return errLater }
+func (w *Writer) Beat(ctx context.Context) error {
+	return problem("send the heartbeat of", w.own.meta.Experiment.Short(), w.beat(ctx))
+}
+
+func (w *Writer) beat(ctx context.Context) error {
+	now := w.spool.now()
+	w.mu.Lock()
+	h := Heartbeat{Experiment: w.own.meta.Experiment, Writer: w.own.meta.Writer, Time: now, Step: w.step, Metrics: w.metrics}
+	w.mu.Unlock()
+	text, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	_ = os.Chtimes(w.own.lock.Name(), now, now) // only a hint of when a dead writer was alive
+	_, err = w.spool.repository.store.Put(ctx, liveKey(h.Experiment), bytes.NewReader(text), int64(len(text)))
+	return err
+}
 
 // End publishes the rest of the streams and the end of the experiment, removes the heartbeat and closes the writer.
-// A zero status closes the writer without ending the experiment.
+// A zero status closes the writer without ending the experiment. After an error Recover does what is left.
 func (w *Writer) End(ctx context.Context, status replicate.Status, fields map[string]json.RawMessage) error {
-	return errLater
+	w.turn <- struct{}{}
+	defer func() { <-w.turn }()
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	w.flushes.Wait()
+	err := w.end(ctx, status, fields)
+	w.streams.close()
+	if err != nil {
+		w.own.close()
+		return problem("end experiment", w.own.meta.Experiment.Short(), err)
+	}
+	_ = w.own.remove() // Recover removes it
+	return nil
+}
+
+func (w *Writer) end(ctx context.Context, status replicate.Status, fields map[string]json.RawMessage) error {
+	if status == "" {
+		return w.streams.flush(ctx)
+	}
+	fields = maps.Clone(fields)
+	if fields == nil {
+		fields = map[string]json.RawMessage{}
+	}
+	setDefault(fields, "status", status)
+	setDefault(fields, "ended", w.spool.now().UTC())
+	record, err := w.set(ctx, fields)
+	if err != nil {
+		return err
+	}
+	if record, err = record.Encode(); err != nil {
+		return err
+	}
+	if err := w.own.decide(record); err != nil {
+		return err
+	}
+	if err := w.streams.flush(ctx); err != nil {
+		return err
+	}
+	store := w.spool.repository.store
+	if _, err := putRecords(ctx, store, []Record{record}); err != nil {
+		return err
+	}
+	return store.Delete(ctx, liveKey(w.own.meta.Experiment))
+}
+
+func setDefault(fields map[string]json.RawMessage, name string, value any) {
+	if fields[name] == nil {
+		text, _ := json.Marshal(value) // texts and times
+		fields[name] = text
+	}
 }

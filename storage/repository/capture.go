@@ -1,0 +1,302 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/zeebo/blake3"
+	"golang.org/x/sys/unix"
+
+	"github.com/replicate/replicate"
+)
+
+const (
+	// smallFile is the size up to which files share a frame, and groupSize how much goes into one: a read of one file brings its neighbours.
+	smallFile = 64 << 10
+	groupSize = 256 << 10
+	// tries is how often a file that changes is read before it is saved torn.
+	tries = 3
+	// minRun is the least that is taken from an older pack in one stretch, so that reading a file stays at one request per 4 MiB.
+	minRun = 4 << 20
+)
+
+// An errand is one file to be read.
+type errand struct {
+	index int // in the entries of the snapshot
+	path  string
+	stat  stat
+	base  *Entry // what the parent has at the path, if that is a file
+}
+
+// A captured file is what was read on an errand.
+type captured struct {
+	*errand
+	hash    replicate.Hash
+	extents []Extent
+	torn    bool
+}
+
+// errLeftOut wraps why a file cannot be part of a snapshot: it is gone, or not readable. The snapshot goes on without it.
+type errLeftOut struct{ why string }
+
+func (e errLeftOut) Error() string { return e.why }
+
+// A reader reads the files of a snapshot, one goroutine each.
+type captor struct {
+	root   string
+	build  *packBuilder
+	known  func(ctx context.Context, j *errand) *knownChunks
+	hooked func(path string) // told when a file has been read and not been looked at again; for tests
+
+	small  []byte // contents of a group
+	stored []byte // one encoded frame
+	held   []byte
+	chunks *chunker
+}
+
+// stable opens a file and calls read until the file was the same before and after, at most tries times; then it is torn. read gets the file
+// at its beginning and must read no more than the stat's size, which j has when read is called; it returns how much it read.
+func (c *captor) stable(j *errand, read func(f *os.File) (int64, error)) (torn bool, err error) {
+	for try := 1; ; try++ {
+		f, err := c.open(j)
+		if err != nil {
+			return false, err
+		}
+		n, err := read(f)
+		f.Close()
+		if err != nil {
+			return false, err
+		}
+		if c.hooked != nil {
+			c.hooked(j.path)
+		}
+		after, err := lstat(c.root + "/" + j.path)
+		if err == nil && after == j.stat && n == j.stat.size {
+			return false, nil
+		}
+		if try == tries {
+			j.stat.size = n
+			return true, nil
+		}
+	}
+}
+
+// open opens a file for reading, if a regular file stands at its path, and sets j.stat to what it is.
+func (c *captor) open(j *errand) (*os.File, error) {
+	path := c.root + "/" + j.path
+	st, err := lstat(path)
+	if err != nil {
+		return nil, errLeftOut{whyOf(err)}
+	}
+	if st.kind != File {
+		return nil, errLeftOut{"changed while it was read"}
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, errLeftOut{whyOf(err)}
+	}
+	var opened unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &opened); err != nil {
+		f.Close()
+		return nil, errLeftOut{whyOf(err)}
+	}
+	if j.stat = statOf(&opened); j.stat.kind != File {
+		f.Close()
+		return nil, errLeftOut{"changed while it was read"}
+	}
+	return f, nil
+}
+
+// readError tells a file that cannot be read from everything else that can go wrong.
+func readError(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return errLeftOut{whyOf(path.Err)}
+	}
+	return err
+}
+
+// errGrown says that a file is too large to be read whole.
+var errGrown = errors.New("too large to be read whole")
+
+// whole reads a file below minChunked bytes behind what c.small holds.
+func (c *captor) whole(j *errand) (captured, error) {
+	start := len(c.small)
+	torn, err := c.stable(j, func(f *os.File) (int64, error) {
+		if j.stat.size >= minChunked {
+			return 0, errGrown
+		}
+		size := int(j.stat.size)
+		if cap(c.small)-start < size {
+			c.small = append(make([]byte, 0, start+max(size, groupSize+smallFile)), c.small[:start]...)
+		}
+		n, err := io.ReadFull(f, c.small[start:start+size])
+		c.small = c.small[:start+n]
+		return int64(n), readError(err)
+	})
+	if err != nil {
+		c.small = c.small[:start]
+		return captured{}, err
+	}
+	return captured{errand: j, hash: hashOf(c.small[start:]), torn: torn}, nil
+}
+
+// knownChunks are chunks that need not be stored again.
+type knownChunks struct {
+	at       map[replicate.Hash]int // index into sequence
+	sequence []Extent               // in the order of the file they come from
+}
+
+func (k *knownChunks) add(x Extent) {
+	if _, ok := k.at[x.Hash]; !ok {
+		k.at[x.Hash] = len(k.sequence)
+	}
+	k.sequence = append(k.sequence, x)
+}
+
+// large reads a file in chunks, storing those that are not known.
+func (c *captor) large(ctx context.Context, j *errand) (captured, error) {
+	known := c.known(ctx, j)
+	got := captured{errand: j}
+	p := placer{captor: c, known: known, next: -1}
+	defer p.release()
+	var err error
+	got.torn, err = c.stable(j, func(f *os.File) (int64, error) {
+		size := j.stat.size
+		c.cut(io.LimitReader(f, size), forcedCuts(j.path, f, size))
+		sum := blake3.New()
+		p.reset(size)
+		var n int64
+		for {
+			chunk, err := c.chunks.next()
+			if err != nil {
+				if err := readError(err); err != nil {
+					return n, err
+				}
+				break
+			}
+			if err := ctx.Err(); err != nil {
+				return n, err
+			}
+			sum.Write(chunk)
+			n += int64(len(chunk))
+			if err := p.place(chunk); err != nil {
+				return n, err
+			}
+		}
+		got.hash = replicate.Hash(sum.Sum(nil))
+		return n, p.end()
+	})
+	got.extents = p.extents
+	return got, err
+}
+
+func (c *captor) cut(r io.Reader, forced []int64) {
+	if c.chunks == nil {
+		c.chunks = newChunker(r, forced)
+		return
+	}
+	c.chunks.reset(r, forced)
+}
+
+// A placer decides for each chunk of one file whether it is stored or taken from where it is.
+type placer struct {
+	*captor
+	known   *knownChunks
+	pack    *openPack // from the first chunk that is stored
+	extents []Extent
+
+	run     []Extent // known chunks, one behind the other, that are too few yet
+	running int64    // bytes of the run, those that are enough included
+	next    int      // where in known.sequence the run goes on
+}
+
+func (p *placer) reset(size int64) {
+	p.extents, p.run, p.running, p.next = make([]Extent, 0, size/avgChunk+1), nil, 0, -1
+	p.held = p.held[:0]
+}
+
+// place takes the next chunk of the file.
+func (p *placer) place(chunk []byte) error {
+	hash := hashOf(chunk)
+	i, ok := p.known.at[hash]
+	if p.next >= 0 && p.next < len(p.known.sequence) && p.known.sequence[p.next].Hash == hash {
+		i, ok = p.next, true
+	}
+	if !ok {
+		if err := p.breakRun(); err != nil {
+			return err
+		}
+		return p.store(chunk, hash)
+	}
+	x := p.known.sequence[i]
+	if p.running > 0 && i != p.next && x.Pack != p.known.sequence[p.next-1].Pack {
+		if err := p.breakRun(); err != nil {
+			return err
+		}
+	}
+	p.next = i + 1
+	if p.running += int64(len(chunk)); p.running-int64(len(chunk)) >= minRun {
+		p.extents = append(p.extents, x)
+		return nil
+	}
+	p.run = append(p.run, x)
+	if p.running >= minRun {
+		p.extents = append(p.extents, p.run...)
+		p.run, p.held = p.run[:0], p.held[:0]
+		return nil
+	}
+	p.held = append(p.held, chunk...)
+	return nil
+}
+
+// breakRun ends a run. One that is too short is stored after all.
+func (p *placer) breakRun() error {
+	held := p.held
+	for _, x := range p.run {
+		if err := p.store(held[:x.Raw], x.Hash); err != nil {
+			return err
+		}
+		held = held[x.Raw:]
+	}
+	p.run, p.held, p.running, p.next = p.run[:0], p.held[:0], 0, -1
+	return nil
+}
+
+// end takes the end of the file. A run that is all of the file is long enough.
+func (p *placer) end() error {
+	if len(p.extents) == 0 {
+		p.extents, p.run = append(p.extents, p.run...), nil
+		return nil
+	}
+	return p.breakRun()
+}
+
+func (p *placer) store(chunk []byte, hash replicate.Hash) (err error) {
+	if p.pack == nil {
+		if p.pack, err = p.build.take(); err != nil {
+			return err
+		}
+	}
+	p.stored = appendFrame(p.stored[:0], chunk)
+	ref, err := p.build.add(p.pack, kindChunk, p.stored, len(chunk), hash)
+	if err != nil {
+		return err
+	}
+	p.extents = append(p.extents, Extent{Ref: ref})
+	p.known.add(Extent{Ref: ref})
+	return nil
+}
+
+// release gives the pack back.
+func (p *placer) release() {
+	if p.pack != nil {
+		p.build.give(p.pack)
+	}
+}

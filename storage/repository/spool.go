@@ -1,0 +1,214 @@
+package repository
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage"
+)
+
+// Names in the spool:
+//
+//	w/<experiment>-<writer>/   one writer
+//	    lock                   locked while its process lives; its mtime is the last heartbeat
+//	    meta.json              who that is
+//	    build/                 packs in the making
+//	    metrics, output        its streams
+//	    published              how far these are published
+//	    end                    the records of its end, from when that is decided
+const (
+	writersName = "w"
+	lockName    = "lock"
+	metaName    = "meta.json"
+	buildName   = "build"
+	endName     = "end"
+)
+
+// A Spool is where the processes of this machine put what is not published yet. For a storage.Local it is the folder tmp/ inside
+// it, and publishing is renaming.
+type Spool struct {
+	repository *Repository
+	dir        string
+	random     io.Reader
+	now        func() time.Time // this machine's clock: for display and for how long something took, never for order
+	hooked     func(path string)
+}
+
+// OpenSpool opens the spool of a repository, making it if need be. dir is used for storages that are not local; it becomes
+// <dir>/<repository id>.
+func OpenSpool(ctx context.Context, r *Repository, dir string) (*Spool, error) {
+	dir = filepath.Join(dir, r.ID())
+	if local, ok := r.store.(storage.Local); ok {
+		dir = filepath.Join(local.Dir(), "tmp")
+	}
+	s := &Spool{repository: r, dir: dir, random: rand.Reader, now: time.Now}
+	if err := os.MkdirAll(s.path(), 0o700); err != nil {
+		return nil, problem("open the spool", dir, err)
+	}
+	return s, nil
+}
+
+// path returns a path in the folder of writers.
+func (s *Spool) path(names ...string) string {
+	return filepath.Join(append([]string{s.dir, writersName}, names...)...)
+}
+
+// meta says whose folder a writer's is.
+type meta struct {
+	Experiment replicate.ID `json:"experiment"`
+	Writer     string       `json:"writer"`
+	PID        int          `json:"pid"`
+	Host       string       `json:"host"`
+	Boot       string       `json:"boot"`
+	Guest      bool         `json:"guest,omitempty"` // somebody else ends the experiment
+	Begun      bool         `json:"begun"`           // the experiment's record is visible
+}
+
+// parseMeta reads meta.json.
+func parseMeta(text []byte) (meta, error) {
+	var m meta
+	if err := json.Unmarshal(text, &m); err != nil {
+		return meta{}, err
+	}
+	if _, err := replicate.ParseID(string(m.Experiment)); err != nil {
+		return meta{}, err
+	}
+	if b, err := hex.DecodeString(m.Writer); err != nil || len(b) != 8 {
+		return meta{}, fmt.Errorf("writer %q", m.Writer)
+	}
+	return m, nil
+}
+
+// save replaces meta.json in a writer's folder.
+func (m meta) save(dir string) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(dir, metaName), append(text, '\n'))
+}
+
+// A writerDir is the locked folder of a writer.
+type writerDir struct {
+	dir  string
+	lock *os.File
+	meta meta
+}
+
+// newWriterDir makes and locks the folder of a new writer. It appears complete: a process that dies before leaves a name with a dot.
+func (s *Spool) newWriterDir(experiment replicate.ID, guest bool) (*writerDir, error) {
+	var id [8]byte
+	if _, err := io.ReadFull(s.random, id[:]); err != nil {
+		return nil, err
+	}
+	host, _ := os.Hostname() // unknown is a name too
+	f := &writerDir{meta: meta{
+		Experiment: experiment, Writer: hex.EncodeToString(id[:]), PID: os.Getpid(), Host: host, Boot: bootID(), Guest: guest,
+	}}
+	name := string(experiment) + "-" + f.meta.Writer
+	f.dir = s.path("." + name)
+	err := f.make()
+	if err == nil {
+		err = os.Rename(f.dir, s.path(name))
+	}
+	if err != nil {
+		f.close()
+		os.RemoveAll(f.dir)
+		return nil, err
+	}
+	f.dir = s.path(name)
+	return f, nil
+}
+
+func (f *writerDir) make() (err error) {
+	if err := os.MkdirAll(filepath.Join(f.dir, buildName), 0o700); err != nil {
+		return err
+	}
+	if f.lock, err = os.OpenFile(filepath.Join(f.dir, lockName), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return err
+	}
+	if err := unix.Flock(int(f.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return err
+	}
+	return f.meta.save(f.dir)
+}
+
+// close gives the lock back: what is left in the folder is up to Recover.
+func (f *writerDir) close() {
+	if f.lock != nil {
+		f.lock.Close()
+	}
+}
+
+// remove removes the folder, and gives the lock back when nothing can be found there any more.
+func (f *writerDir) remove() error {
+	hidden := filepath.Join(filepath.Dir(f.dir), "."+filepath.Base(f.dir))
+	err := os.Rename(f.dir, hidden)
+	if err == nil {
+		err = os.RemoveAll(hidden)
+	}
+	f.close()
+	return err
+}
+
+// decide makes the end of the experiment durable before it is published: whoever finds the folder publishes the same bytes.
+func (f *writerDir) decide(end Record) error {
+	path := filepath.Join(f.dir, endName)
+	if err := replaceFile(path, append(end.Line, '\n')); err != nil {
+		return err
+	}
+	for _, name := range []string{path, f.dir} {
+		if err := syncPath(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncPath makes a file durable, or the names in a directory.
+func syncPath(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// bootID names this start of this kernel, "" where it cannot be told.
+func bootID() string {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// problem is the error of doing op to path, with what can be done about it.
+func problem(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := &replicate.Error{Op: op, Path: path, Kind: replicate.KindOf(err), Err: err, Hint: replicate.HintOf(err)}
+	errno, _ := errors.AsType[syscall.Errno](err)
+	switch errno {
+	case syscall.ENOSPC, syscall.EDQUOT:
+		e.Kind, e.Hint = replicate.Full, "free some space there"
+	case syscall.EACCES, syscall.EPERM, syscall.EROFS:
+		e.Kind, e.Hint = replicate.Permission, "check who owns it, and that its disk can be written to"
+	}
+	return e
+}
