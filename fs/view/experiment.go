@@ -3,23 +3,8 @@ package view
 import (
 	"context"
 
-	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/index"
 )
-
-// statusBits hold the status in the version of a file: readers conclude that an experiment is lost without any new record.
-const statusBits = 4
-
-// fileVersion is the version of everything that is rendered of an experiment.
-func fileVersion(e *index.Experiment) int64 {
-	var status int64
-	for i, s := range replicate.Statuses {
-		if s == e.Status {
-			status = int64(i)
-		}
-	}
-	return (e.Version<<statusBits | status) & maxVersion
-}
 
 // experimentNode returns the node that a name of an experiment's directory stands for now, errNone if its fact was not recorded.
 func (v *View) experimentNode(ctx context.Context, s *snapshot, e *index.Experiment, k kind) (ID, error) {
@@ -51,7 +36,7 @@ func (v *View) experimentNode(ctx context.Context, s *snapshot, e *index.Experim
 	if !there {
 		return 0, errNone
 	}
-	return fileID(e.Ord, k, fileVersion(e)), nil
+	return fileID(e.Ord, k, e.Version), nil
 }
 
 // commitNode is the link from an experiment to one of its commits.

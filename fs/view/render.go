@@ -46,7 +46,7 @@ func (v *View) renderTo(ctx context.Context, s *snapshot, id ID, w *bufio.Writer
 		if err != nil {
 			return 0, err
 		}
-		if fileVersion(e) != id.version() {
+		if e.Version&maxVersion != id.version() {
 			return 0, ErrStale
 		}
 		return changed(e).UnixNano(), v.renderFile(ctx, s, e, id.kind(), w)

@@ -167,13 +167,13 @@ func (g *series) readFile() error {
 			return err
 		}
 	} else {
-		g.offset, err = livePoints(g.file, g.offset, info.Size(), func(p repository.Point) {
-			g.count++
+		end, lines, err := livePoints(g.file, g.offset, info.Size(), func(p repository.Point) {
 			g.note(p)
 			for width, t := range writers {
 				t.writePoint(p, g.names[:width])
 			}
 		})
+		g.offset, g.count = end, g.count+lines
 		if err != nil {
 			return err
 		}
@@ -198,7 +198,7 @@ func (g *series) make(ctx context.Context, width int) (*spill, error) {
 		return nil, err
 	}
 	if g.file != nil {
-		if _, err := livePoints(g.file, 0, g.offset, write); err != nil {
+		if _, _, err := livePoints(g.file, 0, g.offset, write); err != nil {
 			return nil, err
 		}
 	}

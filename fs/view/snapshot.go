@@ -105,7 +105,7 @@ func (v *View) namesOf(ctx context.Context, s *snapshot, what int) (*shorts, err
 	}
 	all := make([]named, len(rows))
 	for i, r := range rows {
-		all[i] = named{r.Ord, head(r.ID), r.Time.UnixNano()}
+		all[i] = named{r.Ord, head(r.ID), r.Changed.UnixNano()}
 	}
 	names := newShorts(all)
 	s.mu.Lock()
@@ -154,7 +154,7 @@ func (v *View) Refresh(ctx context.Context) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	changes, err := v.follow(ctx, old, next, experiments, commits)
+	changes, err := v.carry(ctx, old, next, experiments, commits)
 	if err != nil {
 		return nil, err
 	}
@@ -162,8 +162,8 @@ func (v *View) Refresh(ctx context.Context) ([]Change, error) {
 	return changes, errors.Join(warnings...)
 }
 
-// follow carries the names over to the next snapshot, and says what changed in directories.
-func (v *View) follow(ctx context.Context, old, next *snapshot, experiments, commits []int64) ([]Change, error) {
+// carry carries the names over to the next snapshot, and says what changed in directories.
+func (v *View) carry(ctx context.Context, old, next *snapshot, experiments, commits []int64) ([]Change, error) {
 	changes := []Change{{Root, rootNames[experimentsCSV]}, {Root, rootNames[experimentsJSONL]}, {Root, rootNames[rootLatest]}}
 	if len(experiments)+len(commits) > manyChanges {
 		return changes, nil

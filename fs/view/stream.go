@@ -135,7 +135,7 @@ func (v *View) streamNode(ctx context.Context, s *snapshot, e *index.Experiment,
 		return 0, errNone
 	}
 	if e.Status.Final() {
-		return fileID(e.Ord, k, fileVersion(e)), nil
+		return fileID(e.Ord, k, e.Version), nil
 	}
 	g, err := v.follow(ctx, e, k, src)
 	if err != nil {
@@ -208,23 +208,22 @@ func points(ctx context.Context, repo *repository.Repository, rows []repository.
 	return nil
 }
 
-// livePoints yields the points of the whole lines between two offsets of a file, and returns the offset behind the last one.
-func livePoints(f *os.File, from, to int64, yield func(repository.Point)) (int64, error) {
+// livePoints yields the points of the whole lines between two offsets of a file, and returns the offset behind the last one and how
+// many lines there were. A line that is no point counts and says nothing.
+func livePoints(f *os.File, from, to int64, yield func(repository.Point)) (end, lines int64, err error) {
 	r := bufio.NewReaderSize(io.NewSectionReader(f, from, to-from), 256<<10)
-	for {
+	for end = from; ; lines++ {
 		line, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) { // what is left is half a line
-			return from, nil
+			return end, lines, nil
 		}
 		if err != nil {
-			return from, err
+			return end, lines, err
 		}
-		p, err := repository.ParsePoint(line)
-		if err != nil {
-			return from, err
+		if p, err := repository.ParsePoint(line); err == nil {
+			yield(p)
 		}
-		yield(p)
-		from += int64(len(line))
+		end += int64(len(line))
 	}
 }
 
