@@ -121,7 +121,7 @@ func (v *View) target(ctx context.Context, s *snapshot, id ID) (target string, m
 		if id.form() == fromRoot {
 			target = rootNames[rootExperiments] + "/" + target
 		}
-		return target, changed(e).UnixNano(), nil
+		return target, e.Changed.UnixNano(), nil
 	}
 	if id.class() != commitLink {
 		return "", 0, ErrStale

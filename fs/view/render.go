@@ -49,7 +49,7 @@ func (v *View) renderTo(ctx context.Context, s *snapshot, id ID, w *bufio.Writer
 		if e.Version&maxVersion != id.version() {
 			return 0, ErrStale
 		}
-		return changed(e).UnixNano(), v.renderFile(ctx, s, e, id.kind(), w)
+		return e.Changed.UnixNano(), v.renderFile(ctx, s, e, id.kind(), w)
 	case commitJSON:
 		c, err := v.commit(ctx, s, id.ord())
 		if err != nil {

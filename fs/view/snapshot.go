@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/index"
@@ -53,13 +52,7 @@ func newSnapshot(version int64) *snapshot {
 func (v *View) experiment(ctx context.Context, s *snapshot, ord int64) (*index.Experiment, error) {
 	return s.rows.get(ord, func() (*index.Experiment, int64, error) {
 		e, err := v.index.ByOrd(ctx, ord)
-		switch {
-		case err != nil:
-			return nil, 0, gone(err)
-		case e.Deleted:
-			return nil, 0, ErrStale
-		}
-		return e, 1, nil
+		return e, 1, gone(err)
 	})
 }
 
@@ -180,7 +173,7 @@ func (v *View) carry(ctx context.Context, old, next *snapshot, experiments, comm
 		}
 		gone[ord] = true
 		if e != nil {
-			present = append(present, named{ord, head(e.ID), changed(e).UnixNano()})
+			present = append(present, named{ord, head(e.ID), e.Changed.UnixNano()})
 			for k := experimentJSON; k < lastName; k++ {
 				changes = append(changes, Change{newID(dirOf, ord, int64(experimentKind)), experimentNames[k]})
 			}
@@ -220,18 +213,4 @@ func moved(dir ID, before, after *shorts, ords []int64) (changes []Change) {
 		}
 	}
 	return changes
-}
-
-// changed is when something of an experiment last changed, as far as it is recorded.
-func changed(e *index.Experiment) time.Time {
-	t := e.Created
-	for _, other := range []time.Time{e.Ended, e.LastSet} {
-		if other.After(t) {
-			t = other
-		}
-	}
-	if e.Latest != nil && e.Latest.Time.After(t) {
-		t = e.Latest.Time
-	}
-	return t
 }

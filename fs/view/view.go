@@ -283,7 +283,7 @@ func (v *View) Attr(ctx context.Context, id ID) (Attr, error) {
 		if err != nil {
 			return Attr{}, err
 		}
-		return Attr{Mode: dirMode, Mtime: changed(e).UnixNano()}, nil
+		return Attr{Mode: dirMode, Mtime: e.Changed.UnixNano()}, nil
 	case experimentLink, commitLink:
 		target, t, err := v.target(ctx, s, id)
 		return Attr{Mode: linkMode, Size: int64(len(target)), Mtime: t}, err

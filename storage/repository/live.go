@@ -15,7 +15,7 @@ func (r *Repository) Live(experiment replicate.ID, kind StreamKind) map[string]s
 	if !ok {
 		return nil
 	}
-	paths, err := filepath.Glob(filepath.Join(local.Dir(), "tmp", "w", string(experiment)+"-*", string(kind)))
+	paths, err := filepath.Glob(filepath.Join(local.Dir(), "tmp", writersName, string(experiment)+"-*", string(kind)))
 	if err != nil {
 		return nil
 	}
