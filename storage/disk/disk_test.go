@@ -20,12 +20,8 @@ import (
 	"github.com/replicate/replicate/storage/storagetest/require"
 )
 
+// TestConformance uses folders that do not exist, in a folder that does not either.
 func TestConformance(t *testing.T) {
-	storagetest.Conformance(t, func(t *testing.T) storage.Store { return open(t, t.TempDir()) })
-}
-
-// TestConformanceOfNewFolder opens folders that do not exist, in a folder that does not either.
-func TestConformanceOfNewFolder(t *testing.T) {
 	storagetest.Conformance(t, func(t *testing.T) storage.Store { return open(t, filepath.Join(t.TempDir(), "a b", "ü%20")) })
 }
 
