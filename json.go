@@ -70,7 +70,8 @@ func (vs Values) AppendJSON(dst []byte) []byte {
 	return append(dst, '}')
 }
 
-// MarshalJSON makes encoding/json write v in the encoding of values.
+// MarshalJSON makes encoding/json write v in the encoding of values, but for <, > and &, which it escapes in all that it is given unless it
+// is told SetEscapeHTML(false). Both read the same.
 func (v Value) MarshalJSON() ([]byte, error) { return v.AppendJSON(nil), nil }
 
 // MarshalJSON makes encoding/json write vs in the encoding of values.

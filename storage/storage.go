@@ -7,7 +7,6 @@ package storage
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"iter"
 	"maps"
@@ -120,12 +119,12 @@ func Open(ctx context.Context, rawURL string) (Store, error) {
 	open, ok := openers[u.Scheme]
 	if !ok {
 		known := slices.Sorted(maps.Keys(openers))
-		return nil, replicate.Errorf(replicate.Usage, "storage %q: unknown scheme %q", rawURL, u.Scheme).
+		return nil, replicate.Errorf(replicate.Usage, "storage %q: unknown scheme %q", u.Redacted(), u.Scheme).
 			WithHint("known are %s, and paths", strings.Join(known, ", "))
 	}
 	s, err := open(ctx, u)
 	if err != nil {
-		return nil, fmt.Errorf("open storage %s: %w", rawURL, err)
+		return nil, &replicate.Error{Op: "open storage", Path: u.Redacted(), Err: err}
 	}
 	return s, nil
 }

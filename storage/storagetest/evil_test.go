@@ -361,3 +361,71 @@ func TestLateListings(t *testing.T) {
 		}
 	})
 }
+
+// TestEvilStoresCompose wraps each kind of evil store in each, and looks for the evil of both.
+func TestEvilStoresCompose(t *testing.T) {
+	type evil struct {
+		name string
+		wrap func(t *testing.T, s storage.Store, c *clock) storage.Store
+		seen func(t *testing.T, s storage.Store) bool // whether a store that holds pack/a and pack/b shows it
+	}
+	evils := []evil{
+		{"Faulty", func(t *testing.T, s storage.Store, _ *clock) storage.Store { return Faulty(s, Fault{Op: OpDelete}) },
+			func(t *testing.T, s storage.Store) bool { return errors.Is(s.Delete(t.Context(), "none"), ErrFault) }},
+		{"Slow", func(t *testing.T, s storage.Store, _ *clock) storage.Store {
+			return Slow(s, func(ctx context.Context, c Call) error { return context.Cause(ctx) })
+		}, func(t *testing.T, s storage.Store) bool {
+			cause := errors.New("waited")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			cancel(cause)
+			_, err := s.Now(ctx)
+			return errors.Is(err, cause)
+		}},
+		{"Late", func(t *testing.T, s storage.Store, c *clock) storage.Store {
+			return Late(s, time.Hour, c.now, rand.New(rand.NewPCG(5, 6)))
+		}, func(t *testing.T, s storage.Store) bool {
+			Put(t, s, "log/late", nil)
+			for range 50 {
+				if len(Keys(t, s, "log/", "")) == 0 {
+					return true
+				}
+			}
+			return false
+		}},
+		{"Lying", func(t *testing.T, s storage.Store, _ *clock) storage.Store {
+			return Lying(t, s, FlipBit, func(key string) bool { return key == "pack/a" })
+		}, func(t *testing.T, s storage.Store) bool { return string(Get(t, s, "pack/a")) == "abbd" }},
+		{"Forgetful", func(t *testing.T, s storage.Store, _ *clock) storage.Store {
+			return Forgetful(s, func(key string) bool { return key == "pack/b" })
+		}, func(t *testing.T, s storage.Store) bool { return len(Keys(t, s, "pack/", "")) == 1 }},
+		{"Stopped", func(t *testing.T, s storage.Store, _ *clock) storage.Store { return Stopped(s, &Stop{N: 300}) },
+			func(t *testing.T, s storage.Store) bool {
+				for range 300 {
+					if _, err := s.Stat(t.Context(), "pack/a"); errors.Is(err, ErrStopped) {
+						return true
+					}
+				}
+				return false
+			}},
+	}
+	for i, inner := range evils {
+		for j, outer := range evils {
+			if i == j {
+				continue
+			}
+			t.Run(outer.name+inner.name, func(t *testing.T) {
+				onEach(t, func(t *testing.T, s storage.Store) {
+					Put(t, s, "pack/a", []byte("abcd"))
+					Put(t, s, "pack/b", []byte("efgh"))
+					c := &clock{at: time.Unix(1e9, 0)}
+					s = outer.wrap(t, inner.wrap(t, s, c), c)
+					for _, e := range evils { // in this order, as Stopped ends everything
+						if (e.name == inner.name || e.name == outer.name) && !e.seen(t, s) {
+							t.Errorf("nothing is %s", e.name)
+						}
+					}
+				})
+			})
+		}
+	}
+}
