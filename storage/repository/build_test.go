@@ -18,14 +18,14 @@ import (
 
 // A builder makes repositories out of the format alone: packs, trees and records, with every form that a file can have.
 type builder struct {
-	t     *testing.T
+	t     testing.TB
 	store storage.Store
 	repo  *Repository
 	chunk int // size of chunks of files above it
 	now   time.Time
 }
 
-func newBuilder(t *testing.T, store storage.Store) *builder {
+func newBuilder(t testing.TB, store storage.Store) *builder {
 	t.Helper()
 	r, err := Create(t.Context(), store)
 	if err != nil {
@@ -36,7 +36,7 @@ func newBuilder(t *testing.T, store storage.Store) *builder {
 
 func memStore(t *testing.T) *mem.Store { return mem.New(t.Name(), time.Now) }
 
-func diskStore(t *testing.T) *disk.Store {
+func diskStore(t testing.TB) *disk.Store {
 	t.Helper()
 	s, err := disk.New(t.TempDir())
 	if err != nil {
@@ -50,7 +50,7 @@ func stores(t *testing.T) map[string]storage.Store {
 	return map[string]storage.Store{"mem": memStore(t), "disk": diskStore(t)}
 }
 
-func newID(t *testing.T) replicate.ID {
+func newID(t testing.TB) replicate.ID {
 	t.Helper()
 	id, err := replicate.NewID(rand.Reader)
 	if err != nil {
@@ -133,6 +133,30 @@ func (p *packer) content(e *Entry, data []byte) {
 	}
 }
 
+// apart puts a large file into packs of 60 chunks.
+func (p *packer) apart(e *Entry, data []byte) (packs []replicate.Hash) {
+	e.Size, e.Hash = int64(len(data)), hashOf(data)
+	var extents []Extent
+	for part := range slices.Chunk(data, 60<<20) {
+		q := p.builder.pack()
+		from := len(extents)
+		for piece := range slices.Chunk(part, 1<<20) {
+			extents = append(extents, Extent{Ref: q.frame(kindChunk, piece)})
+		}
+		name := q.finish()
+		for i := range extents[from:] {
+			extents[from+i].Pack = name
+		}
+		packs = append(packs, name)
+	}
+	recipe, err := encodeRecipe(extents)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	e.Recipe = new(p.frame(kindRecipe, recipe))
+	return packs
+}
+
 // group puts small files into one frame.
 func (p *packer) group(entries []*Entry, data [][]byte) {
 	ref := p.frame(kindGroup, bytes.Join(data, nil))
@@ -152,6 +176,7 @@ type fake struct {
 	entry Entry
 	data  []byte
 	small bool // goes into the group
+	apart bool // has its chunks in packs of its own
 }
 
 func fakeFile(path, data string) fake {
@@ -175,6 +200,7 @@ func fakeLink(path, target string) fake {
 // tree puts a pack with files and their tree, and returns the row.
 func (b *builder) tree(fakes ...fake) Row {
 	b.t.Helper()
+	var row Row
 	p := b.pack()
 	slices.SortFunc(fakes, func(x, y fake) int { return ComparePaths(x.entry.Path, y.entry.Path) })
 	t := &Tree{Entries: make([]Entry, len(fakes))}
@@ -185,6 +211,8 @@ func (b *builder) tree(fakes ...fake) Row {
 		switch e := &t.Entries[i]; {
 		case f.small:
 			grouped, texts = append(grouped, e), append(texts, f.data)
+		case f.apart:
+			row.Packs = append(row.Packs, p.apart(e, f.data)...)
 		case e.Kind == File:
 			p.content(e, f.data)
 		}
@@ -196,7 +224,6 @@ func (b *builder) tree(fakes ...fake) Row {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	var row Row
 	for _, raw := range raws {
 		row.Tree = append(row.Tree, p.frame(kindTree, raw))
 	}
@@ -204,7 +231,7 @@ func (b *builder) tree(fakes ...fake) Row {
 	for i := range row.Tree {
 		row.Tree[i].Pack = name
 	}
-	row.Packs, row.Before = []replicate.Hash{name}, b.now.Add(time.Hour)
+	row.Packs, row.Before = append(row.Packs, name), b.now.Add(time.Hour)
 	return row
 }
 

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"strings"
 	"time"
 
@@ -187,24 +186,3 @@ func readObject(ctx context.Context, store storage.Store, key string, off, n int
 	}
 	return data, nil
 }
-
-// A Point is one call of log() or commit() in the metrics stream.
-type Point struct {
-	Step    replicate.Step
-	Time    time.Time // millisecond resolution
-	Metrics replicate.Values
-	Commit  replicate.ID // "" if it was a log()
-}
-
-// A Stream is the readable content of one stream of one experiment: the rows of all its writers, put together.
-// It is a snapshot: later rows make a new Stream.
-type Stream struct{}
-
-// Stream puts the rows of one stream of one experiment together. Superseded and overlapping rows are sorted out here.
-func (r *Repository) Stream(rows []StreamRow) *Stream { return nil }
-
-// Points yields the points in order: by writer in order of appearance, then by position.
-func (s *Stream) Points(ctx context.Context) iter.Seq2[Point, error] { return nil }
-
-// WriteTo writes the bytes of an output stream; a gap becomes a line that says so.
-func (s *Stream) WriteTo(ctx context.Context, w io.Writer) error { return errLater }
