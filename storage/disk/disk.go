@@ -83,9 +83,10 @@ func (s *Store) Get(ctx context.Context, key string, off, n int64) (io.ReadClose
 	if err := first(ctx.Err(), storage.CheckKey(key)); err != nil {
 		return nil, failed("get", key, err)
 	}
-	f, err := os.Open(s.Path(key))
+	_, err := s.lstat(key)
+	var f *os.File
 	if err == nil {
-		err = regular(f)
+		f, err = os.Open(s.Path(key))
 	}
 	if err != nil {
 		return nil, failed("get", s.Path(key), err)
@@ -104,16 +105,13 @@ type reader struct {
 
 func (r *reader) Close() error { return r.file.Close() }
 
-// regular closes f and returns an error if it is no regular file: folders are no objects.
-func regular(f *os.File) error {
-	info, err := f.Stat()
+// lstat finds the file of an object. What is no regular file is none, and is never opened.
+func (s *Store) lstat(key string) (fs.FileInfo, error) {
+	info, err := os.Lstat(s.Path(key))
 	if err == nil && !info.Mode().IsRegular() {
 		err = fs.ErrNotExist
 	}
-	if err != nil {
-		f.Close()
-	}
-	return err
+	return info, err
 }
 
 // Stat returns an object without its bytes.
@@ -121,10 +119,7 @@ func (s *Store) Stat(ctx context.Context, key string) (storage.Object, error) {
 	if err := first(ctx.Err(), storage.CheckKey(key)); err != nil {
 		return storage.Object{}, failed("stat", key, err)
 	}
-	info, err := os.Lstat(s.Path(key))
-	if err == nil && !info.Mode().IsRegular() {
-		err = fs.ErrNotExist
-	}
+	info, err := s.lstat(key)
 	if err != nil {
 		return storage.Object{}, failed("stat", s.Path(key), err)
 	}
@@ -146,17 +141,18 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// Now returns the clock of the file system. Where nothing can be written it is the clock of this machine: whoever cannot write
-// needs the time only to show ages.
+// Now returns the clock of the file system. Where nothing can be written, on a full disk too, it is the clock of this machine:
+// whoever cannot write needs the time only to show ages.
 func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	if err := ctx.Err(); err != nil {
 		return time.Time{}, failed("read the clock of", s.dir, err)
 	}
 	f, err := s.temp()
-	if kindOf(err) == replicate.Permission {
+	switch kindOf(err) {
+	case "":
+	case replicate.Permission, replicate.Full:
 		return time.Now(), nil
-	}
-	if err != nil {
+	default:
 		return time.Time{}, failed("read the clock of", s.dir, err)
 	}
 	defer os.Remove(f.Name())

@@ -3,12 +3,14 @@ package disk_test
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,7 +31,7 @@ func TestReadOnlyAndFull(t *testing.T) {
 			require.Missing(t, "the right to mount: "+err.Error())
 		}
 	}
-	mount(0, "size=64k,mode=0700")
+	mount(0, "size=64k,nr_inodes=10,mode=0700")
 	defer func() {
 		if err := syscall.Unmount(dir, 0); err != nil {
 			t.Error(err)
@@ -45,6 +47,18 @@ func TestReadOnlyAndFull(t *testing.T) {
 		t.Errorf("list = %q", got)
 	}
 	storagetest.Put(t, s, "log/2", []byte("there is room again"))
+
+	full := false
+	for i := 0; i < 10 && !full; i++ {
+		f, err := os.Create(filepath.Join(dir, "tmp", strconv.Itoa(i)))
+		if full = errors.Is(err, syscall.ENOSPC); err == nil {
+			f.Close()
+		}
+	}
+	now, err := s.Now(t.Context())
+	if !full || err != nil || time.Since(now).Abs() > time.Minute {
+		t.Errorf("on a disk that is full (%v) now = %v, %v", full, now, err)
+	}
 
 	mount(syscall.MS_REMOUNT|syscall.MS_RDONLY, "")
 	_, err = s.Put(t.Context(), "log/3", strings.NewReader("x"), 1)

@@ -206,8 +206,13 @@ func TestStrayFilesAreIgnored(t *testing.T) {
 	if got := storagetest.Keys(t, s, "", ""); !slices.Equal(got, []string{"log/1"}) {
 		t.Errorf("list = %q", got)
 	}
-	if _, err := s.Stat(t.Context(), "log/fifo"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("stat of a FIFO: %v", err)
+	for _, key := range []string{"log/fifo", "log/link", "log/empty"} {
+		if _, err := s.Stat(t.Context(), key); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("stat %s: %v", key, err)
+		}
+		if _, err := s.Get(t.Context(), key, 0, -1); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("get %s: %v", key, err)
+		}
 	}
 	if err := s.Delete(t.Context(), "log/empty"); err != nil {
 		t.Errorf("delete of a folder: %v", err)
