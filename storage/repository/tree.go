@@ -3,7 +3,7 @@ package repository
 import (
 	"fmt"
 	"iter"
-	"slices"
+	"sort"
 	"strings"
 
 	"github.com/replicate/replicate"
@@ -70,7 +70,7 @@ func ComparePaths(a, b string) int {
 
 // search returns the index of the first entry that is not before path.
 func (t *Tree) search(path string) (i int, found bool) {
-	return slices.BinarySearchFunc(t.Entries, path, func(e Entry, path string) int { return ComparePaths(e.Path, path) })
+	return sort.Find(len(t.Entries), func(i int) int { return ComparePaths(path, t.Entries[i].Path) })
 }
 
 // Lookup returns the entry of a path, nil if there is none. The root, "", has no entry.
@@ -90,13 +90,10 @@ func (t *Tree) Range(dir string) (from, to int) {
 	if found {
 		from++
 	}
-	to, _ = slices.BinarySearchFunc(t.Entries[from:], dir+"/", func(e Entry, prefix string) int {
-		if strings.HasPrefix(e.Path, prefix) {
-			return -1
-		}
-		return ComparePaths(e.Path, prefix)
+	below := t.Entries[from:]
+	return from, from + sort.Search(len(below), func(i int) bool {
+		return !strings.HasPrefix(below[i].Path, dir) || len(below[i].Path) == len(dir) || below[i].Path[len(dir)] != '/'
 	})
-	return from, from + to
 }
 
 // Children yields the entries directly in a directory with their indices, in order. The root is "".
