@@ -194,33 +194,8 @@ func (b segmentBlock) decode(stored []byte) ([]byte, error) {
 	return raw, nil
 }
 
-// parseSegment reads a whole segment. A damaged block or line leaves the others readable, and err joins one error for each; without a sound
-// header and directory there are no records. Digests come as records of a kind that is not known.
-func parseSegment(key string, object []byte) (inputs []string, records []Record, err error) {
-	h, err := parseSegmentHeader(key, object)
-	if err != nil {
-		return nil, nil, err
-	}
-	inputs, records, err = h.parse(object)
-	if err != nil {
-		err = &replicate.Error{Op: "read", Path: key, Kind: replicate.Corrupt, Err: err}
-	}
-	return inputs, records, err
-}
-
-func (h segmentHeader) parse(object []byte) (inputs []string, records []Record, err error) {
-	from := int(h.Off) + skippableHead
-	if to := from + int(h.Stored); to != len(object) {
-		return nil, nil, fmt.Errorf("%d bytes instead of %d", len(object), to)
-	}
-	d, err := h.parseDirectory(object[from:])
-	if err != nil {
-		return nil, nil, err
-	}
-	records, errs := d.records(object)
-	return d.Inputs, records, errors.Join(errs...)
-}
-
+// records decodes the blocks of d, which lie in object. A damaged block or line leaves the others readable and is one error. Digests come as records
+// of a kind that is not known.
 func (d *segmentDirectory) records(object []byte) (records []Record, errs []error) {
 	for _, b := range d.Blocks {
 		lines, err := b.decode(object[b.Off : b.Off+b.Stored])

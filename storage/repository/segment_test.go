@@ -2,6 +2,7 @@ package repository
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -180,4 +181,22 @@ func TestSegmentDamageStaysLocal(t *testing.T) {
 			t.Errorf("cut to %d bytes: %d records, %v", n, len(got), err)
 		}
 	}
+}
+
+// parseSegment reads a whole segment.
+func parseSegment(key string, object []byte) (inputs []string, records []Record, err error) {
+	h, err := parseSegmentHeader(key, object)
+	if err != nil {
+		return nil, nil, err
+	}
+	from := int(h.Off) + skippableHead
+	if from+int(h.Stored) != len(object) {
+		return nil, nil, replicate.Errorf(replicate.Corrupt, "%d bytes instead of %d", len(object), from+int(h.Stored))
+	}
+	d, err := h.parseDirectory(object[from:])
+	if err != nil {
+		return nil, nil, err
+	}
+	records, errs := d.records(object)
+	return d.Inputs, records, errors.Join(errs...)
 }
