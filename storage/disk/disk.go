@@ -16,6 +16,7 @@
 package disk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -80,14 +81,13 @@ func (s *Store) Path(key string) string { return filepath.Join(s.dir, filepath.F
 
 // Get reads a part of an object.
 func (s *Store) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
-	if err := first(ctx.Err(), storage.CheckKey(key)); err != nil {
+	if err := cmp.Or(ctx.Err(), storage.CheckKey(key)); err != nil {
 		return nil, failed("get", key, err)
 	}
-	_, err := s.lstat(key)
-	var f *os.File
-	if err == nil {
-		f, err = os.Open(s.Path(key))
+	if _, err := s.lstat(key); err != nil {
+		return nil, failed("get", s.Path(key), err)
 	}
+	f, err := os.Open(s.Path(key))
 	if err != nil {
 		return nil, failed("get", s.Path(key), err)
 	}
@@ -116,7 +116,7 @@ func (s *Store) lstat(key string) (fs.FileInfo, error) {
 
 // Stat returns an object without its bytes.
 func (s *Store) Stat(ctx context.Context, key string) (storage.Object, error) {
-	if err := first(ctx.Err(), storage.CheckKey(key)); err != nil {
+	if err := cmp.Or(ctx.Err(), storage.CheckKey(key)); err != nil {
 		return storage.Object{}, failed("stat", key, err)
 	}
 	info, err := s.lstat(key)
@@ -129,7 +129,7 @@ func (s *Store) Stat(ctx context.Context, key string) (storage.Object, error) {
 // Delete removes objects, in order, up to the first error.
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
-		if err := first(ctx.Err(), storage.CheckKey(key)); err != nil {
+		if err := cmp.Or(ctx.Err(), storage.CheckKey(key)); err != nil {
 			return failed("delete", key, err)
 		}
 		// Unlink, as os.Remove would also remove an empty folder of that name.
@@ -167,16 +167,6 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 func isFolder(path string) bool {
 	info, err := os.Lstat(path)
 	return err == nil && info.IsDir()
-}
-
-// first returns the first error that is one.
-func first(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // missing reports whether err says that there is no such file: also when a folder on the way is a file.

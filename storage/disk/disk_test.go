@@ -226,6 +226,33 @@ func TestStrayFilesAreIgnored(t *testing.T) {
 	}
 }
 
+// TestListWhileDeleting deletes objects and a folder between two steps of a listing that has read their names.
+func TestListWhileDeleting(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	for _, key := range []string{"a/1", "a/2", "a/3", "b/1", "c/1"} {
+		storagetest.Put(t, s, key, nil)
+	}
+	var got []string
+	for o, err := range s.List(t.Context(), "", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got = append(got, o.Key); o.Key != "a/1" {
+			continue
+		}
+		if err := s.Delete(t.Context(), "a/2", "b/1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(dir, "b")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"a/1", "a/3", "c/1"}; !slices.Equal(got, want) {
+		t.Errorf("listed %q, want %q", got, want)
+	}
+}
+
 func TestStaleFilesAreSwept(t *testing.T) {
 	dir := t.TempDir()
 	old := time.Now().Add(-25 * time.Hour)

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func (s *Store) put(ctx context.Context, key string, body io.ReadSeeker, n int64
 // Adopt renames the file at path, which must be durable and lie on the same file system, to the place of an object. One sync, and
 // one more for each folder that had to be made.
 func (s *Store) Adopt(ctx context.Context, key, path string) (time.Time, error) {
-	if err := first(ctx.Err(), storage.CheckKey(key)); err != nil {
+	if err := cmp.Or(ctx.Err(), storage.CheckKey(key)); err != nil {
 		return time.Time{}, failed("put", key, err)
 	}
 	err := s.place(key, path, os.Rename, true)
