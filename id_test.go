@@ -38,7 +38,9 @@ func TestParseID(t *testing.T) {
 			t.Errorf("%s: %v", s, err)
 		}
 	}
-	for _, s := range []string{"", "67386ce", someID[:31], someID + "0", strings.ToUpper(someID), someID[:31] + "g", someID[:31] + "\n", " " + someID[:31]} {
+	for _, s := range []string{
+		"", "67386ce", someID[:31], someID + "0", strings.ToUpper(someID), someID[:31] + "g", someID[:31] + "\n", " " + someID[:31],
+	} {
 		if id, err := ParseID(s); err == nil || id != "" || KindOf(err) != Usage {
 			t.Errorf("%q: %q, %v", s, id, err)
 		}
@@ -46,7 +48,9 @@ func TestParseID(t *testing.T) {
 }
 
 func TestPrefixes(t *testing.T) {
-	for s, want := range map[string]bool{"": false, "6": true, "67386ce": true, someID: true, someID + someID: true, someID + someID + "0": false, "A": false, "x": false, "0x": false} {
+	for s, want := range map[string]bool{
+		"": false, "6": true, "67386ce": true, someID: true, someID + someID: true, someID + someID + "0": false, "A": false, "x": false, "0x": false,
+	} {
 		if IsPrefix(s) != want {
 			t.Errorf("IsPrefix(%q) = %v", s, !want)
 		}

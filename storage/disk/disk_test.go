@@ -3,6 +3,7 @@ package disk_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -356,7 +357,7 @@ func BenchmarkList10000(b *testing.B) {
 	dir := b.TempDir()
 	s := open(b, dir)
 	for i := range 10_000 {
-		write(b, filepath.Join(dir, "log", strings.Repeat("0", 28)+string(rune('a'+i/1000))+string(rune('a'+i/100%10))+string(rune('a'+i/10%10))+string(rune('a'+i%10))), "x")
+		write(b, filepath.Join(dir, "log", fmt.Sprintf("%032x", i)), "x")
 	}
 	for b.Loop() {
 		if n := len(storagetest.Keys(b, s, "log/", "")); n != 10_000 {

@@ -185,7 +185,8 @@ func TestFindErrors(t *testing.T) {
 	}{
 		{"below the working directory", "bad", "", `bad/replicate.yaml:2: unknown key "metric"`, `did you mean "metrics"?`, replicate.Usage},
 		{"in the working directory", ".", "bad", `replicate.yaml:2: unknown key "metric"`, `did you mean "metrics"?`, replicate.Usage},
-		{"above the working directory", ".", "bad/sub", top + `/bad/replicate.yaml:2: unknown key "metric"`, `did you mean "metrics"?`, replicate.Usage},
+		{"above the working directory", ".", "bad/sub", top + `/bad/replicate.yaml:2: unknown key "metric"`, `did you mean "metrics"?`,
+			replicate.Usage},
 		{"both names", "both", "", top + "/both holds both replicate.yaml and replicate.yml", "remove one of them", replicate.Usage},
 		{"a file", "file", "", top + "/file is not a directory", "", replicate.Usage},
 		{"nothing", "none", "", "open directory " + top + "/none: no such file or directory", "", replicate.NotFound},

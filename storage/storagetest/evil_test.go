@@ -61,7 +61,8 @@ func (c *clock) add(d time.Duration) time.Time {
 
 func never(string) bool { return false }
 
-// TestConformance shows that wrapping alone changes nothing, and that the suite asks for no more than a Store promises: listings may be late.
+// TestConformance shows that wrapping alone changes nothing, and that the suite asks for no more than a Store promises: listings may
+// be late.
 func TestConformance(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
