@@ -39,6 +39,7 @@ CREATE TABLE experiment (
 	open INTEGER,   -- has no end: its heartbeat matters
 	version INTEGER,
 	created INTEGER,
+	changed INTEGER, -- when anything of it last changed
 	name TEXT,
 	scan BLOB       -- entries
 );

@@ -68,8 +68,8 @@ func (f *fold) writeTables(ctx context.Context, p *pending, stands standing) err
 	}
 	f.changed = true
 	open := (stands == alive || stands == silent) && !p.light.Status.Final()
-	err := f.exec(ctx, `INSERT OR REPLACE INTO experiment (ord, id, stands, open, version, created, name, scan) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		p.ord, idBytes(p.id), stands, open, f.next, nanoseconds(p.created()), p.light.Name, scan)
+	err := f.exec(ctx, `INSERT OR REPLACE INTO experiment (ord, id, stands, open, version, created, changed, name, scan) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		p.ord, idBytes(p.id), stands, open, f.next, nanoseconds(p.created()), nanoseconds(p.changed()), p.light.Name, scan)
 	if err != nil {
 		return err
 	}

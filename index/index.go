@@ -133,6 +133,7 @@ type Experiment struct {
 	Primary              *replicate.Metric // its own, else the reader's
 	Metrics              []Metric          // in order of name
 	LastSet              time.Time         // the highest At among its Set records: what is set next must be later
+	Changed              time.Time         // when anything of it last changed, as far as that is recorded
 }
 
 // A Metric is what is known of one metric of one experiment.

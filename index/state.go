@@ -217,6 +217,20 @@ func (s *state) metricEntries(number func(kind nameKind, name string) uint64) []
 	return entries
 }
 
+// changed is when anything of the experiment last changed, as far as that is recorded.
+func (s *state) changed() time.Time {
+	t := s.created()
+	for _, u := range []time.Time{s.light.Ended, timeOf(s.lastSet)} {
+		if u.After(t) {
+			t = u
+		}
+	}
+	if s.latest != nil && s.latest.Time.After(t) {
+		t = s.latest.Time
+	}
+	return t
+}
+
 // created is when the experiment began; where its record could not be read, the time of its newest commit.
 func (s *state) created() time.Time {
 	if s.light.Created.IsZero() && s.latest != nil {
@@ -228,7 +242,7 @@ func (s *state) created() time.Time {
 // experiment returns the row of the index, with the best commit only if the process that folded saw the same primary metric.
 func (s *state) experiment(o *Options, stands standing) *Experiment {
 	e := &Experiment{Ord: s.ord, Experiment: s.light, Deleted: stands == deleted, Commits: s.commits, Latest: s.latest,
-		Primary: s.primary(o), Metrics: s.summaries(o), LastSet: timeOf(s.lastSet)}
+		Primary: s.primary(o), Metrics: s.summaries(o), LastSet: timeOf(s.lastSet), Changed: s.changed()}
 	e.Created = s.created()
 	e.Status = conclude(e.Status, stands)
 	if s.latest != nil {

@@ -1,15 +1,16 @@
 package view
 
-// A kind is one of the files and directories that every experiment has, or one of the tables in the root. The numbers are
-// part of node ids and of directory cookies.
+// A kind is one of the names that every experiment has, or one of the tables in the root. The numbers are part of node ids and
+// of directory cookies.
 type kind uint8
 
+// Directories of an experiment.
 const (
-	experimentKind kind = iota // of dirOf: the directory of the experiment
-	commitsKind                // of dirOf: its commits/
+	experimentKind kind = iota // its own
+	commitsKind                // its commits/
 )
 
-// Files of an experiment, in the order of its listing.
+// Names in the directory of an experiment, in the order of its listing.
 const (
 	experimentJSON kind = 1 + iota
 	paramsJSON
@@ -22,13 +23,41 @@ const (
 	environmentJSON
 	gitJSON
 	diffPatch
-	latestLink
-	bestLink
-	commitsEntry
+	latestName
+	bestName
+	commitsName
+	lastName
 )
 
-// Tables in the root.
+var experimentNames = [lastName]string{
+	experimentJSON: "experiment.json", paramsJSON: "params.json", summaryJSON: "summary.json", metricsCSV: "metrics.csv",
+	metricsSVG: "metrics.svg", commitsCSV: "commits.csv", outputLog: "output.log", requirementsTXT: "requirements.txt",
+	environmentJSON: "environment.json", gitJSON: "git.json", diffPatch: "diff.patch",
+	latestName: "latest", bestName: "best", commitsName: "commits",
+}
+
+// Names in the root, in the order of its listing.
 const (
-	experimentsCSV kind = 1 + iota
+	readmeName kind = 1 + iota
+	experimentsCSV
 	experimentsJSONL
+	rootLatest
+	rootExperiments
+	rootCommits
+	lastRoot
 )
+
+var rootNames = [lastRoot]string{
+	readmeName: "README.txt", experimentsCSV: "experiments.csv", experimentsJSONL: "experiments.jsonl", rootLatest: "latest",
+	rootExperiments: "experiments", rootCommits: "commits",
+}
+
+// kindOf returns the kind of a name, 0 if there is none.
+func kindOf(names []string, name string) kind {
+	for k := 1; k < len(names); k++ {
+		if names[k] == name {
+			return kind(k)
+		}
+	}
+	return 0
+}

@@ -9,8 +9,18 @@
 package view
 
 import (
+	"context"
 	"errors"
+	"io"
 	"io/fs"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/index"
+	"github.com/replicate/replicate/storage"
+	"github.com/replicate/replicate/storage/repository"
 )
 
 // A Life says what a reader may keep of a node, and for how long.
@@ -54,8 +64,267 @@ type Change struct {
 }
 
 // ErrStale is the error of a node that once was and cannot be found any more: an older version of a rendered file after a
-// restart, or any node after the ordinals of the index were lost.
+// restart, what was deleted, or any node after the ordinals of the index were lost.
 var ErrStale = errors.New("this version is gone")
 
 // errNone is the error of every missing name. It is one value, as tools ask for names by the thousand.
 var errNone = fs.ErrNotExist
+
+// FirstCookie is the smallest cookie of an entry: "." and ".." come before.
+const FirstCookie = 3
+
+// An Index is what a view asks of package index.
+type Index interface {
+	Sync(ctx context.Context) (warnings []error, err error)
+	Version() int64
+	Instance() int64
+	Changes(ctx context.Context, since int64) (experiments, commits []int64, err error)
+	List(ctx context.Context, q index.Query) (experiments []*index.Experiment, notes []string, err error)
+	Resolve(ctx context.Context, ref string) (index.Target, error)
+	ByOrd(ctx context.Context, ord int64) (*index.Experiment, error)
+	CommitByOrd(ctx context.Context, ord int64) (*index.Commit, error)
+	CommitsOf(ctx context.Context, experiment replicate.ID) ([]*index.Commit, error)
+	Row(ctx context.Context, c *index.Commit) (repository.Row, error)
+	Streams(ctx context.Context, experiment replicate.ID, kind repository.StreamKind) ([]repository.StreamRow, error)
+	ExperimentNames(ctx context.Context) ([]index.Name, error)
+	CommitNames(ctx context.Context) ([]index.Name, error)
+	Close() error
+}
+
+var _ Index = (*index.Index)(nil)
+
+const (
+	// treesLimit and renderedLimit bound what is kept in memory, in bytes; keptFiles is how many files of commits are open.
+	treesLimit    = 64 << 20
+	renderedLimit = 16 << 20
+	keptFiles     = 512
+	keptSeries    = 64
+)
+
+// A View is the tree of one repository, or of one commit of it. Its methods may be called from several goroutines.
+type View struct {
+	index Index
+	repo  *repository.Repository
+	cache string // folder for what is rendered and large
+	root  ID     // what Root stands for: a commit's directory in a view of one commit
+
+	treeRows *cache[int64, repository.Row] // by commit
+	trees    *cache[treeKey, *tree]
+	files    *cache[ID, io.ReaderAt]
+	rendered *cache[ID, *spill]
+	series   *cache[seriesKey, *series]
+
+	current    atomic.Pointer[snapshot]
+	naming     sync.Mutex // held while names are read from the index
+	refreshing sync.Mutex // held by Refresh
+
+	synced    chan struct{} // closed when the first sync is over, or was never needed
+	firstSync sync.Once
+}
+
+// New makes a view of a repository. Large things that are rendered go to files without names in the folder cacheDir, which is made
+// if it is missing. The view closes the index.
+func New(x Index, r *repository.Repository, cacheDir string) (*View, error) {
+	if err := os.MkdirAll(cacheDir, 0o700); err != nil {
+		return nil, &replicate.Error{Op: "make the cache", Path: cacheDir, Kind: replicate.KindOf(err), Err: err}
+	}
+	v := &View{
+		index: x, repo: r, cache: cacheDir, root: Root,
+		treeRows: newCache[int64, repository.Row](keptCommits),
+		trees:    newCache[treeKey, *tree](treesLimit),
+		files:    newCache[ID, io.ReaderAt](keptFiles),
+		rendered: newCache[ID, *spill](renderedLimit),
+		series:   newCache[seriesKey, *series](keptSeries),
+		synced:   make(chan struct{}),
+	}
+	version := x.Version()
+	v.current.Store(newSnapshot(version))
+	if version > 0 {
+		v.firstSync.Do(func() { close(v.synced) })
+	}
+	return v, nil
+}
+
+// NewCommit makes a view whose root is the directory of a commit. Nothing in it ever changes.
+func NewCommit(ctx context.Context, x Index, r *repository.Repository, cacheDir string, id replicate.ID) (*View, error) {
+	v, err := New(x, r, cacheDir)
+	if err != nil {
+		return nil, err
+	}
+	t, err := x.Resolve(ctx, string(id))
+	switch {
+	case err != nil:
+		return nil, err
+	case t.Commit == nil:
+		return nil, replicate.Errorf(replicate.Usage, "%s is no commit", id)
+	}
+	v.root = newID(commitDirFlat, t.Commit.Ord, 0)
+	return v, nil
+}
+
+// Close gives back what the view holds.
+func (v *View) Close() error { return v.index.Close() }
+
+// Life says what a reader may keep of a node.
+func (v *View) Life(id ID) Life { return v.node(id).Life() }
+
+// node returns what an id stands for.
+func (v *View) node(id ID) ID {
+	if id == Root {
+		return v.root
+	}
+	return id
+}
+
+// Wake returns a folder in which a name appears whenever the repository changes, "" if there is none.
+func (v *View) Wake() string {
+	if local, ok := v.repo.Store().(storage.Local); ok && v.root == Root {
+		return local.Path("log")
+	}
+	return ""
+}
+
+// Size is how many bytes the repository holds.
+func (v *View) Size() int64 { return 0 }
+
+// snapshot returns what is known now. If nothing ever was, it waits for the first sync.
+func (v *View) snapshot(ctx context.Context) (*snapshot, error) {
+	select {
+	case <-v.synced:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return v.current.Load(), nil
+}
+
+// Lookup finds a name in a directory.
+func (v *View) Lookup(ctx context.Context, dir ID, name string) (ID, error) {
+	dir = v.node(dir)
+	if c := dir.class(); c == commitDir || c == commitDirFlat {
+		return v.lookupTree(ctx, dir, name)
+	}
+	if Noise(name) {
+		return 0, errNone
+	}
+	if dir == Root && name == rootNames[readmeName] {
+		return readmeFile, nil
+	}
+	s, err := v.snapshot(ctx)
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case dir == Root:
+		return v.lookupRoot(ctx, s, name)
+	case dir == experimentsDir:
+		return v.lookupExperiment(ctx, s, name)
+	case dir == commitsDir:
+		return v.lookupFlatCommit(ctx, s, name)
+	case dir.class() == dirOf && dir.entry() == int64(experimentKind):
+		return v.lookupInExperiment(ctx, s, dir.ord(), name)
+	case dir.class() == dirOf && dir.entry() == int64(commitsKind):
+		return v.lookupCommit(ctx, s, dir.ord(), name)
+	}
+	return 0, errNone
+}
+
+// List calls yield for the entries of a directory whose cookie is greater than the given one, in order of their cookies, until it
+// returns false. A cookie stays what it is while other entries come and go.
+func (v *View) List(ctx context.Context, dir ID, cookie uint64, yield func(cookie uint64, e Entry) bool) error {
+	dir = v.node(dir)
+	if c := dir.class(); c == commitDir || c == commitDirFlat {
+		return v.listTree(ctx, dir, cookie, yield)
+	}
+	s, err := v.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case dir == Root:
+		return v.listRoot(ctx, s, cookie, yield)
+	case dir == experimentsDir:
+		return v.listExperiments(ctx, s, cookie, yield)
+	case dir == commitsDir:
+		return v.listFlatCommits(ctx, s, cookie, yield)
+	case dir.class() == dirOf && dir.entry() == int64(experimentKind):
+		return v.listExperiment(ctx, s, dir.ord(), cookie, yield)
+	case dir.class() == dirOf && dir.entry() == int64(commitsKind):
+		return v.listCommits(ctx, s, dir.ord(), cookie, yield)
+	}
+	return ErrStale
+}
+
+const (
+	dirMode  = TypeDir | 0o755
+	fileMode = TypeFile | 0o644
+	linkMode = TypeLink | 0o777
+)
+
+// Attr returns what stat says of a node.
+func (v *View) Attr(ctx context.Context, id ID) (Attr, error) {
+	id = v.node(id)
+	switch id.class() {
+	case commitDir, commitDirFlat, commitFile:
+		return v.treeAttr(ctx, id)
+	}
+	if id == readmeFile {
+		return Attr{Mode: fileMode, Size: int64(len(readme)), Mtime: readmeTime}, nil
+	}
+	s, err := v.snapshot(ctx)
+	if err != nil {
+		return Attr{}, err
+	}
+	switch id.class() {
+	case fixed:
+		t, err := v.newestTime(ctx, s)
+		return Attr{Mode: dirMode, Mtime: t}, err
+	case dirOf:
+		e, err := v.experiment(ctx, s, id.ord())
+		if err != nil {
+			return Attr{}, err
+		}
+		return Attr{Mode: dirMode, Mtime: e.Changed.UnixNano()}, nil
+	case experimentLink, commitLink:
+		target, t, err := v.target(ctx, s, id)
+		return Attr{Mode: linkMode, Size: int64(len(target)), Mtime: t}, err
+	case growingOf:
+		return v.growingAttr(ctx, s, id)
+	}
+	content, err := v.render(ctx, s, id)
+	if err != nil {
+		return Attr{}, err
+	}
+	return Attr{Mode: fileMode, Size: content.Size(), Mtime: content.mtime.Load()}, nil
+}
+
+// Link returns where a symlink leads.
+func (v *View) Link(ctx context.Context, id ID) (string, error) {
+	id = v.node(id)
+	if id.class() == commitFile {
+		return v.treeLink(ctx, id)
+	}
+	s, err := v.snapshot(ctx)
+	if err != nil {
+		return "", err
+	}
+	target, _, err := v.target(ctx, s, id)
+	return target, err
+}
+
+// Content returns the bytes of a file, verified. Those of a growing file are what there is at each reading.
+func (v *View) Content(ctx context.Context, id ID) (io.ReaderAt, error) {
+	switch {
+	case id == readmeFile:
+		return readmeContent, nil
+	case id.class() == commitFile:
+		return v.treeContent(ctx, id)
+	}
+	s, err := v.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if id.class() == growingOf {
+		return v.growing(ctx, s, id)
+	}
+	return v.render(ctx, s, id)
+}

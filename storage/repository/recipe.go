@@ -99,6 +99,9 @@ func parseRecipe(raw []byte, own replicate.Hash, size int64) ([]Extent, error) {
 		if err := e.check(); err != nil {
 			return nil, fmt.Errorf("byte %d: %w", at, err)
 		}
+		if e.Hash.IsZero() {
+			return nil, fmt.Errorf("byte %d: chunk without a hash", at)
+		}
 		sum += int64(e.Raw)
 	}
 	if sum != size {

@@ -184,6 +184,9 @@ func (e *Entry) check() error {
 		if e.Extents != nil {
 			return fmt.Errorf("has both extents and a recipe")
 		}
+		if e.Recipe.Hash.IsZero() {
+			return fmt.Errorf("recipe without a hash")
+		}
 		return e.Recipe.check()
 	}
 	return e.checkExtents()

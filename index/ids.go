@@ -1,0 +1,48 @@
+package index
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/replicate/replicate"
+)
+
+// A Name is a living experiment or commit, as directories list them.
+type Name struct {
+	Ord     int64
+	ID      replicate.ID
+	Changed time.Time // of an experiment: when anything of it last changed
+}
+
+// ExperimentNames returns all living experiments by ordinal.
+func (x *Index) ExperimentNames(ctx context.Context) ([]Name, error) {
+	return x.ids(ctx, "SELECT ord, id, changed FROM experiment WHERE stands IN (1, 2) ORDER BY ord")
+}
+
+// CommitNames returns all living commits by ordinal.
+func (x *Index) CommitNames(ctx context.Context) ([]Name, error) {
+	return x.ids(ctx, "SELECT commits.ord, commits.id, 0 "+livingCommits+"true ORDER BY commits.ord")
+}
+
+func (x *Index) ids(ctx context.Context, query string) (all []Name, err error) {
+	err = x.read(ctx, "list ids", func(t *reading) error {
+		rows, err := t.query(ctx, query)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var n Name
+			var id sql.RawBytes
+			var changed int64
+			if err := rows.Scan(&n.Ord, &id, &changed); err != nil {
+				return err
+			}
+			n.ID, n.Changed = idOf(id), timeOf(changed)
+			all = append(all, n)
+		}
+		return rows.Err()
+	})
+	return all, err
+}
