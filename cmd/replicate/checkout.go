@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/urfave/cli/v2"
@@ -56,7 +58,7 @@ func checkout(c *cli.Context, w *world) error {
 	if o := c.String("output-directory"); o != "" {
 		dir = w.abs(o)
 	}
-	kept := filepath.Join(dir, ".replicate", "replaced", w.now().Format("20060102-150405"))
+	kept := unused(filepath.Join(dir, ".replicate", "replaced", w.now().Format("20060102-150405")))
 	progress := w.progress("checking out")
 	report, err := s.repo.Checkout(s.ctx, tree, repository.CheckoutOptions{
 		Dir:      dir,
@@ -81,6 +83,17 @@ func checkout(c *cli.Context, w *world) error {
 	}
 	w.say("checked out %s to %s (%s, %s)", id.Short(), dir, plural(report.Files, "file"), size(report.Bytes))
 	return w.verdict()
+}
+
+// unused returns path, or if something is there already, path with the first free number behind it.
+func unused(path string) string {
+	free := path
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(free); err != nil {
+			return free
+		}
+		free = fmt.Sprintf("%s-%d", path, n)
+	}
 }
 
 // mayReplace asks before files that hold something else are replaced.

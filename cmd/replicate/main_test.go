@@ -1,16 +1,30 @@
 package main
 
 import (
+	"errors"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/urfave/cli/v2"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"replicate": main})
+	testscript.Main(m, map[string]func(){"replicate": func() {
+		w := newWorld()
+		if text := os.Getenv("REPLICATE_TEST_NOW"); text != "" { // only test binaries read it
+			now, err := time.Parse(time.RFC3339, text)
+			if err != nil {
+				panic(err)
+			}
+			w.now = func() time.Time { return now }
+		}
+		os.Exit(run(w, os.Args[1:]))
+	}})
 }
 
 func TestScripts(t *testing.T) {
@@ -19,7 +33,36 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("REPLICATE_UPDATE_SCRIPTS") != "",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("TZ", "UTC")
+			env.Setenv("HOME", env.WorkDir+"/home")
+			return os.MkdirAll(env.WorkDir+"/home", 0o755)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":   exits,
+			"fixture": fixture,
+		},
 	})
+}
+
+// exits CODE COMMAND ARG... runs a command that must end with an exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND [ARG...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
 }
 
 func TestFlagsFirst(t *testing.T) {

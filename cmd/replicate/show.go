@@ -283,8 +283,8 @@ func (s *session) showJSON(out *bufio.Writer, t index.Target) error {
 		line := t.Commit.AppendJSON(nil)
 		extra, err := json.Marshal(struct {
 			Experiment replicate.ID `json:"experiment"`
-			Parent     replicate.ID `json:"parent"`
-			Message    string       `json:"message"`
+			Parent     replicate.ID `json:"parent,omitempty"`
+			Message    string       `json:"message,omitempty"`
 			Files      int64        `json:"files"`
 			Bytes      int64        `json:"bytes"`
 		}{t.Commit.Experiment, t.Commit.Parent, t.Commit.Message, t.Commit.Files, t.Commit.Bytes})

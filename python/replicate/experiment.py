@@ -19,7 +19,6 @@ from .recorder import Error, ok
 
 WARN_EVERY = 60.0  # seconds between two warnings of the same words
 EXIT_WAIT = 5.0    # seconds that the end waits for an upload
-END_WAIT = 20.0    # seconds beside that until a silent recorder is left alone: a snapshot may be under way
 SHOWN = 3          # things left out that are named
 
 
@@ -145,17 +144,14 @@ class Experiment:
             return
         recorder = self._recorder
         request = dict(ending, op="end", modules=surroundings.new_modules(), wait=_exit_wait())
-        problem, answer = None, None
+        problem = None
         try:
             if at_exit:
                 recorder.outermost()
-            if dying and recorder.busy:
+            if dying:
                 recorder.last_words(request)
             else:
-                answer = recorder.ask(request, patience=END_WAIT + request["wait"])
-                self._check(answer)
-            if answer is None and not dying and not recorder.gone:
-                self._warn(f"the recorder does not answer and is left alone with experiment {self.id[:7]}")
+                self._check(recorder.ask(request))
             self.status = ending["status"]
         except Exception as error:
             problem = error

@@ -29,18 +29,10 @@ def answer(**what):
     print(json.dumps(what), flush=True)
 
 
-def sleep():
-    """Does nothing until the client is gone."""
-    client = os.getppid()
-    while os.getppid() == client:
-        time.sleep(0.05)
-    sys.exit()
-
-
 def main():
     log = open(LOG, "a")
     if "silent" in HABITS:
-        sleep()
+        time.sleep(3600)
     for line in sys.stdin:
         log.write(line)
         log.flush()
@@ -58,7 +50,7 @@ def main():
                    root="/", storage="/", files=2, bytes=1234567, left_out=[
                        {"path": "data/", "bytes": 3_100_000_000, "why": ".gitignore:3"}, {"path": ".env", "bytes": 9, "why": "secret"}])
             if "deaf" in HABITS:
-                sleep()
+                time.sleep(3600)
         elif op == "commit":
             if "full" in HABITS:
                 answer(id=number, error={"kind": "full", "message": "commit: no space left on device", "hint": "make room"})

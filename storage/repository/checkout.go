@@ -154,7 +154,7 @@ func notInTree(t *Tree, path, name string) error {
 		candidates[i] = t.Entries[i].Path
 	}
 	if near := replicate.Nearest(name, candidates); near != "" {
-		return e.WithHint("did you mean %s?", near)
+		return e.WithHint("did you mean %q?", near)
 	}
 	return e
 }

@@ -195,7 +195,7 @@ func TestCheckoutOfPaths(t *testing.T) {
 func TestCheckoutOfNoPath(t *testing.T) {
 	b := newBuilder(t, memStore(t))
 	r, tree := b.opened(b.tree(fakeDir("models"), fakeFile("models/weights.pt", "1")))
-	for path, want := range map[string]string{"models/weigths.pt": "did you mean models/weights.pt?", "model": "did you mean models?", "xyz": "", "models/w": "did you mean models?"} {
+	for path, want := range map[string]string{"models/weigths.pt": "did you mean \"models/weights.pt\"?", "model": "did you mean \"models\"?", "xyz": "", "models/w": "did you mean \"models\"?"} {
 		dir := filepath.Join(t.TempDir(), "new")
 		_, err := r.Checkout(t.Context(), tree, CheckoutOptions{Dir: dir, Paths: []string{"models", path}})
 		if replicate.KindOf(err) != replicate.NotFound || err.Error() != "check out: "+path+" is not in this commit" || replicate.HintOf(err) != want {
