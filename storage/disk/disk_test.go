@@ -298,16 +298,34 @@ func TestTimeIsWhenAnObjectBecameVisible(t *testing.T) {
 	}
 }
 
-// TestDeniedFolder is for users other than root.
 func TestDeniedFolder(t *testing.T) {
-	require.User(t)
 	dir := t.TempDir()
-	s := open(t, filepath.Join(dir, "closed", "storage"))
-	if err := os.Mkdir(filepath.Join(dir, "closed"), 0o500); err != nil {
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, err := s.Put(t.Context(), "log/1", strings.NewReader("x"), 1)
-	check(t, "put", err, replicate.Permission, "put "+s.Path("log/1")+": permission denied")
+	s := open(t, filepath.Join(dir, "closed", "storage"))
+	if err := os.Mkdir(filepath.Join(dir, "closed"), 0o555); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	require.Unprivileged(t, func() { _, err = s.Put(t.Context(), "log/1", strings.NewReader("x"), 1) })
+	check(t, "put into a folder that cannot be made", err, replicate.Permission, "put "+s.Path("log/1")+": permission denied")
+
+	closed := open(t, filepath.Join(dir, "theirs"))
+	storagetest.Put(t, closed, "log/1", []byte("x"))
+	if err := os.Chmod(closed.Dir(), 0); err != nil {
+		t.Fatal(err)
+	}
+	require.Unprivileged(t, func() { _, err = closed.Get(t.Context(), "log/1", 0, -1) })
+	check(t, "get from somebody else's", err, replicate.Permission, "get "+closed.Path("log/1")+": permission denied")
+	require.Unprivileged(t, func() {
+		for _, err = range closed.List(t.Context(), "", "") {
+		}
+	})
+	check(t, "list somebody else's", err, replicate.Permission, "list "+closed.Dir()+": permission denied")
+	if err := os.Chmod(closed.Dir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func check(t *testing.T, what string, err error, kind replicate.Kind, text string) {

@@ -8,6 +8,7 @@ package require
 import (
 	"os"
 	"os/exec"
+	"runtime"
 	"testing"
 )
 
@@ -38,11 +39,26 @@ func Root(t testing.TB) {
 	}
 }
 
-// User ends a test that is run by root, whom permissions do not stop.
-func User(t testing.TB) {
+// Unprivileged runs f with the rights of somebody whom permissions stop: the present user, or nobody if that is root. What f does
+// to files must happen in its own goroutine, and it must not end the test. A t.TempDir is closed to nobody until the folder it is in is opened.
+func Unprivileged(t testing.TB, f func()) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		Missing(t, "a user other than root")
+	if os.Geteuid() != 0 {
+		f()
+		return
+	}
+	done := make(chan error)
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+		if err := becomeNobody(); err != nil {
+			done <- err
+			return
+		}
+		f()
+	}()
+	if err := <-done; err != nil {
+		Missing(t, "a user other than root: "+err.Error())
 	}
 }
 

@@ -1,0 +1,6 @@
+package require
+
+import "errors"
+
+// becomeNobody cannot be done for one thread here.
+func becomeNobody() error { return errors.ErrUnsupported }
