@@ -3,6 +3,8 @@ package repository
 import (
 	"errors"
 	"io"
+
+	"github.com/replicate/replicate"
 )
 
 // Files from minChunked bytes on are cut into chunks where their content says so, so that a stretch that moved or stayed is found again.
@@ -76,14 +78,32 @@ func (g *gear) scan(b []byte, below uint64) bool {
 	return false
 }
 
+// ends reports whether content alone ends a chunk behind b, given that it does not within b.
+func ends(b []byte) bool {
+	if len(b) <= minChunk {
+		return false
+	}
+	g := gear{n: len(b) - gearWindow}
+	below := uint64(strictBelow)
+	if len(b) > avgChunk {
+		below = looseBelow
+	}
+	return len(b) == maxChunk || g.scan(b[:len(b)-1], 0) || g.scan(b, below)
+}
+
 // A chunker cuts what it reads into chunks. It holds 8 MiB and works at the speed of memory; it is not safe for use by several goroutines.
 type chunker struct {
 	r          io.Reader
 	forced     []int64 // ascending offsets, all ahead of pos
+	trail      *trail  // nil: nothing is known of the file
 	pos        int64   // offset of buf[start]
 	buf        []byte
 	start, end int
 	err        error // why there is nothing behind buf[end]
+
+	chunk  []byte // the last one
+	sum    replicate.Hash
+	summed int // how many bytes sum is of, from the beginning of the chunk; 0: there is none
 }
 
 // newChunker reads from r, which is at offset 0 of a file. Chunks end at the forced offsets, if not before.
@@ -96,6 +116,13 @@ func newChunker(r io.Reader, forced []int64) *chunker {
 // reset makes the chunker begin another file, with the room it has.
 func (c *chunker) reset(r io.Reader, forced []int64) { *c = chunker{r: r, forced: forced, buf: c.buf} }
 
+// follow says what chunks the file had, which makes it faster to find those it still has. It changes no cut. To be called behind reset.
+func (c *chunker) follow(before []Extent) {
+	if len(before) > 1 { // a single one has no hash, and may be a small file that was not cut
+		c.trail = newTrail(before)
+	}
+}
+
 // next returns the next chunk, valid until the next call, or io.EOF behind the last one.
 func (c *chunker) next() ([]byte, error) {
 	for len(c.forced) > 0 && c.forced[0] <= c.pos {
@@ -105,6 +132,60 @@ func (c *chunker) next() ([]byte, error) {
 	if len(c.forced) > 0 {
 		limit = int(min(c.forced[0]-c.pos, maxChunk))
 	}
+	c.summed = 0
+	n := c.again(limit)
+	if n == 0 {
+		var err error
+		if n, err = c.cut(limit); err != nil {
+			return nil, err
+		}
+	}
+	c.chunk = c.buf[c.start : c.start+n : c.start+n]
+	c.start += n
+	c.pos += int64(n)
+	if c.trail != nil {
+		c.trail.passed(c.hash())
+	}
+	return c.chunk, nil
+}
+
+// hash returns the hash of the chunk that next returned.
+func (c *chunker) hash() replicate.Hash {
+	if n := len(c.chunk); c.summed != n {
+		c.sum, c.summed = hashOf(c.chunk), n
+	}
+	return c.sum
+}
+
+// again returns the length of the next chunk if it is the one that stood here before, else 0.
+func (c *chunker) again(limit int) int {
+	if c.trail == nil {
+		return 0
+	}
+	want, ok := c.trail.expect(c.pos)
+	n := int(want.Raw)
+	if !ok || n > limit {
+		return 0
+	}
+	for c.end-c.start <= n && c.err == nil {
+		c.fill()
+	}
+	if c.end-c.start < n {
+		return 0
+	}
+	b := c.buf[c.start : c.start+n]
+	c.sum, c.summed = hashOf(b), n
+	if c.sum != want.Hash {
+		return 0
+	}
+	if last := c.end-c.start == n && errors.Is(c.err, io.EOF); !last && n < limit && !ends(b) {
+		return 0 // it ended for a reason that is gone
+	}
+	return n
+}
+
+// cut returns the length of the next chunk by its content.
+func (c *chunker) cut(limit int) (int, error) {
 	var g gear
 	for {
 		b := c.buf[c.start:min(c.end, c.start+limit)]
@@ -114,13 +195,11 @@ func (c *chunker) next() ([]byte, error) {
 		}
 		if n == 0 && c.err != nil {
 			if n = len(b); n == 0 || !errors.Is(c.err, io.EOF) {
-				return nil, c.err
+				return 0, c.err
 			}
 		}
 		if n > 0 {
-			c.start += n
-			c.pos += int64(n)
-			return b[:n:n], nil
+			return n, nil
 		}
 		c.fill()
 	}
