@@ -1,7 +1,9 @@
 package replicate
 
 import (
+	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -173,4 +175,33 @@ func FuzzParseConfig(f *testing.F) {
 			t.Errorf("error %#v", err)
 		}
 	})
+}
+
+// TestConfigIsDocumented compares docs/replicate-yaml.md with the parser: its example is right, and its table has exactly the keys there are.
+func TestConfigIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("docs/replicate-yaml.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindSubmatch(page)
+	if example == nil {
+		t.Fatal("no example")
+	}
+	if _, err := ParseConfig("replicate.yaml", example[1]); err != nil {
+		t.Errorf("the example: %v", err)
+	}
+	documented := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?) \\|").FindAllSubmatch(page, -1) {
+		for _, key := range regexp.MustCompile("`(\\w+)`").FindAllSubmatch(row[1], -1) {
+			documented[string(key[1])] = true
+			if _, err := ParseConfig("replicate.yaml", []byte(string(key[1])+":")); err != nil {
+				t.Errorf("the table: %v", err)
+			}
+		}
+	}
+	for _, key := range regexp.MustCompile(`(?m)^\w+`).FindAllString(fullConfig, -1) {
+		if !documented[key] {
+			t.Errorf("%q is not in the table", key)
+		}
+	}
 }
