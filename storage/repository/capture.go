@@ -170,6 +170,7 @@ func (c *captor) large(ctx context.Context, j *errand) (captured, error) {
 	got.torn, err = c.stable(j, func(f *os.File) (int64, error) {
 		size := j.stat.size
 		c.cut(io.LimitReader(f, size), forcedCuts(j.path, f, size))
+		c.chunks.follow(known.sequence)
 		sum := blake3.New()
 		p.reset(size)
 		var n int64
@@ -186,7 +187,7 @@ func (c *captor) large(ctx context.Context, j *errand) (captured, error) {
 			}
 			sum.Write(chunk)
 			n += int64(len(chunk))
-			if err := p.place(chunk); err != nil {
+			if err := p.place(chunk, c.chunks.hash()); err != nil {
 				return n, err
 			}
 		}
@@ -223,8 +224,7 @@ func (p *placer) reset(size int64) {
 }
 
 // place takes the next chunk of the file.
-func (p *placer) place(chunk []byte) error {
-	hash := hashOf(chunk)
+func (p *placer) place(chunk []byte, hash replicate.Hash) error {
 	i, ok := p.known.at[hash]
 	if p.next >= 0 && p.next < len(p.known.sequence) && p.known.sequence[p.next].Hash == hash {
 		i, ok = p.next, true

@@ -8,7 +8,7 @@ import (
 )
 
 // Files from minChunked bytes on are cut into chunks where their content says so, so that a stretch that moved or stayed is found again.
-// These sizes are part of the format only in so far as other ones find less again.
+// These sizes are part of the format only in so far as other ones find less again; chunkingName names them.
 const (
 	minChunked = 1 << 20   // smaller files are one frame
 	minChunk   = 256 << 10 // but for the ends of files and forced cuts
@@ -22,9 +22,6 @@ const (
 	// readBlock is read at once: enough for a disk, and it is still in the processor's cache when it is hashed.
 	readBlock = 512 << 10
 )
-
-// chunking names all that decides where chunks are cut, in replicate.json.
-const chunking = "gear1/256Ki/1Mi/4Mi"
 
 // gearTable is part of the format: entry b is the first 8 bytes, as a little-endian number, of the BLAKE3 of "gear1" and the byte b.
 var gearTable = func() (t [256]uint64) {
