@@ -77,39 +77,48 @@ const readBlock = 1 << 20
 func (q *queue) fill(r io.Reader) {
 	defer q.close()
 	buf := make([]byte, 0, readBlock)
-	skipping := false
+	skipping := false // the rest of a line that was too long
 	for {
 		if len(buf) == cap(buf) {
 			buf = append(buf, make([]byte, cap(buf))...)[:len(buf)]
 		}
 		n, err := r.Read(buf[len(buf):cap(buf)])
-		fresh := buf[len(buf) : len(buf)+n]
-		buf = buf[:len(buf)+n]
-		end := bytes.LastIndexByte(fresh, '\n')
-		if end >= 0 {
-			end += len(buf) - n + 1
+		fresh := len(buf)
+		buf = buf[:fresh+n]
+		if end := bytes.LastIndexByte(buf[fresh:], '\n') + 1; end > 0 {
+			end += fresh
+			first := fresh + bytes.IndexByte(buf[fresh:], '\n') + 1
 			start := 0
-			if skipping {
-				start = bytes.IndexByte(buf, '\n') + 1
-				skipping = false
+			if skipping || first > MaxLine {
+				start = first
+			}
+			if first > MaxLine && !skipping {
+				q.putLong(buf)
 			}
 			if start < end {
 				q.put(bytes.Clone(buf[start:end]))
 			}
+			skipping = false
 			buf = buf[:copy(buf, buf[end:])]
 			if cap(buf) > readBlock && len(buf) < readBlock {
 				buf = append(make([]byte, 0, readBlock), buf...)
 			}
 		}
 		switch {
-		case err != nil:
-			return
 		case skipping:
 			buf = buf[:0]
 		case len(buf) > MaxLine:
-			q.put(append(append([]byte{tooLong}, buf[:keptOfLong]...), '\n'))
+			q.putLong(buf)
 			skipping = true
 			buf = buf[:0]
 		}
+		if err != nil {
+			return
+		}
 	}
+}
+
+// putLong puts the beginning of a line that is too long.
+func (q *queue) putLong(line []byte) {
+	q.put(append(append([]byte{tooLong}, line[:keptOfLong]...), '\n'))
 }
