@@ -138,20 +138,14 @@ type Python struct {
 	Path       []string `json:"path"` // sys.path
 }
 
-// answer is the final line for one request. Fields that the operation does not have stay out.
-type answer struct {
-	ID json.RawMessage `json:"id"`
-	OK bool            `json:"ok"`
+// What the answer to a request holds beside "id" and "ok".
 
-	Protocol int    `json:"protocol,omitempty"` // hello
-	Version  string `json:"version,omitempty"`
-
-	*started   // init
-	*committed // commit
-	*ended     // end
+type greeting struct { // hello
+	Protocol int    `json:"protocol"`
+	Version  string `json:"version"`
 }
 
-type started struct {
+type started struct { // init
 	Experiment replicate.ID         `json:"experiment"`
 	Created    string               `json:"created"`
 	Resumed    bool                 `json:"resumed"`
@@ -162,7 +156,7 @@ type started struct {
 	LeftOut    []repository.LeftOut `json:"left_out"`
 }
 
-type committed struct {
+type committed struct { // commit
 	Commit  replicate.ID   `json:"commit"` // "" if nothing changed and if_changed was set
 	Step    replicate.Step `json:"step"`
 	Files   int64          `json:"files"`
@@ -171,8 +165,21 @@ type committed struct {
 	MS      int64          `json:"ms"`
 }
 
-type ended struct {
+type ended struct { // end
 	Left int64 `json:"left"` // bytes not sent yet
+}
+
+// encodeAnswer returns the final line for a request that was carried out. result is one of the types above, or nil.
+func encodeAnswer(id json.RawMessage, result any) []byte {
+	line := encode(struct {
+		ID json.RawMessage `json:"id"`
+		OK bool            `json:"ok"`
+	}{id, true})
+	if result == nil {
+		return line
+	}
+	line[len(line)-2] = ',' // for "}\n"
+	return append(line[:len(line)-1], encode(result)[1:]...)
 }
 
 // refusal is the final line for a request that could not be carried out.
@@ -215,13 +222,18 @@ func parseRequest(line []byte) (*request, error) {
 		return &request{ID: idOf(line[1:])}, replicate.Errorf(replicate.Usage, "line is longer than %d MiB", MaxLine>>20)
 	}
 	r := new(request)
-	if err := json.Unmarshal(line, r); err != nil {
-		if e, ok := errors.AsType[*replicate.Error](err); ok && e.Kind == replicate.Usage {
-			return &request{ID: idOf(line)}, e
-		}
-		return &request{ID: idOf(line)}, replicate.Errorf(replicate.Usage, "line is not understood: %w", err)
+	err := json.Unmarshal(line, r)
+	if err == nil {
+		return r, nil
 	}
-	return r, nil
+	var wanted struct{ ID json.RawMessage }
+	if json.Unmarshal(line, &wanted) != nil {
+		wanted.ID = idOf(line)
+	}
+	if e, ok := errors.AsType[*replicate.Error](err); !ok || e.Kind != replicate.Usage {
+		err = replicate.Errorf(replicate.Usage, "line is not understood: %w", err)
+	}
+	return &request{ID: wanted.ID}, err
 }
 
 // idOf finds the id at the beginning of a line that cannot be read as a whole.

@@ -101,24 +101,23 @@ func (s *server) line(ctx context.Context, line []byte) {
 		}
 	}
 	s.hand() // points come before what follows them
-	var a answer
+	var result any
 	if err == nil {
-		a, err = s.request(ctx, r)
+		result, err = s.request(ctx, r)
 	}
 	if r.wanted() {
-		s.answer(r, a, err)
+		s.answer(r, result, err)
 	} else if err != nil && !errors.Is(err, errUnknown) {
 		s.tell(warningOf(err))
 	}
 }
 
-func (s *server) answer(r *request, a answer, err error) {
-	a.ID, a.OK = r.ID, true
-	line := any(a)
+func (s *server) answer(r *request, result any, err error) {
+	line := encodeAnswer(r.ID, result)
 	if err != nil {
-		line = refusal{r.ID, refused{replicate.KindOf(err), err.Error(), replicate.HintOf(err)}}
+		line = encode(refusal{r.ID, refused{replicate.KindOf(err), err.Error(), replicate.HintOf(err)}})
 	}
-	_ = s.out.answer(encode(line)) // a client that is gone is seen by the reader or the watcher
+	_ = s.out.answer(line) // a client that is gone is seen by the reader or the watcher
 }
 
 // errUnknown is the one error that a request without an id does not even warn of: a newer client may send what this version
@@ -126,38 +125,38 @@ func (s *server) answer(r *request, a answer, err error) {
 var errUnknown = errors.New("unknown operation")
 
 // request carries out everything but log.
-func (s *server) request(ctx context.Context, r *request) (answer, error) {
+func (s *server) request(ctx context.Context, r *request) (any, error) {
 	switch r.Op {
 	case "log":
-		return answer{}, nil
+		return nil, nil
 	case "hello":
 		return s.hello(r)
 	case "init":
 		return s.begin(ctx, r)
 	case "commit", "set", "dropped", "end":
 		if s.session == nil {
-			return answer{}, replicate.Errorf(replicate.Usage, "%s before init, or after end", r.Op)
+			return nil, replicate.Errorf(replicate.Usage, "%s before init, or after end", r.Op)
 		}
 	}
 	switch r.Op {
 	case "commit":
 		return s.commit(ctx, r)
 	case "set":
-		return answer{}, s.set(ctx, r)
+		return nil, s.set(ctx, r)
 	case "dropped":
-		return answer{}, replicate.Errorf(replicate.Unavailable, "%d points were dropped, as the recorder did not take them in time", r.Points)
+		return nil, replicate.Errorf(replicate.Unavailable, "%d points were dropped, as the recorder did not take them in time", r.Points)
 	case "end":
 		return s.end(ctx, r)
 	}
-	return answer{}, replicate.Errorf(replicate.Usage, "%w %q", errUnknown, r.Op)
+	return nil, replicate.Errorf(replicate.Usage, "%w %q", errUnknown, r.Op)
 }
 
-func (s *server) hello(r *request) (answer, error) {
+func (s *server) hello(r *request) (any, error) {
 	if r.Protocol < 1 {
-		return answer{}, replicate.Errorf(replicate.Usage, "client speaks protocol %d, recorder %s speaks %d", r.Protocol, replicate.Version, Protocol)
+		return nil, replicate.Errorf(replicate.Usage, "client speaks protocol %d, recorder %s speaks %d", r.Protocol, replicate.Version, Protocol)
 	}
 	if r.Detached && r.PID <= 0 {
-		return answer{}, replicate.Errorf(replicate.Usage, "detached from nothing: hello without a pid")
+		return nil, replicate.Errorf(replicate.Usage, "detached from nothing: hello without a pid")
 	}
 	s.detached = r.Detached
 	if r.PID > 0 && s.gone == nil {
@@ -170,19 +169,19 @@ func (s *server) hello(r *request) (answer, error) {
 			}
 		})
 	}
-	return answer{Protocol: min(r.Protocol, Protocol), Version: replicate.Version}, nil
+	return greeting{min(r.Protocol, Protocol), replicate.Version}, nil
 }
 
-func (s *server) begin(ctx context.Context, r *request) (answer, error) {
+func (s *server) begin(ctx context.Context, r *request) (any, error) {
 	if s.session != nil {
-		return answer{}, replicate.Errorf(replicate.Usage, "init while experiment %s is recorded", s.session.experiment.Short())
+		return nil, replicate.Errorf(replicate.Usage, "init while experiment %s is recorded", s.session.experiment.Short())
 	}
 	session, begun, err := begin(ctx, r, s.o)
 	if err != nil {
-		return answer{}, err
+		return nil, err
 	}
 	s.session = session
-	return answer{started: begun}, nil
+	return begun, nil
 }
 
 func (s *server) log(r *request) error {
@@ -205,15 +204,15 @@ func (s *server) hand() {
 	}
 }
 
-func (s *server) commit(ctx context.Context, r *request) (answer, error) {
+func (s *server) commit(ctx context.Context, r *request) (any, error) {
 	start := time.Now()
 	step, err := r.step()
 	if err != nil {
-		return answer{}, err
+		return nil, err
 	}
 	if r.Metric != nil {
 		if err := s.session.setMetric(ctx, replicate.Metric(*r.Metric)); err != nil {
-			return answer{}, err
+			return nil, err
 		}
 	}
 	c := repository.CommitRequest{
@@ -224,12 +223,12 @@ func (s *server) commit(ctx context.Context, r *request) (answer, error) {
 	}
 	row, snapshot, err := s.session.Commit(ctx, c)
 	if err != nil {
-		return answer{}, err
+		return nil, err
 	}
 	s.session.look.imported(r.Modules)
-	return answer{committed: &committed{
+	return committed{
 		Commit: row.ID, Step: row.Step, Files: row.Files, Changed: snapshot.Changed, Bytes: row.Bytes, MS: time.Since(start).Milliseconds(),
-	}}, nil
+	}, nil
 }
 
 func (s *server) set(ctx context.Context, r *request) error {
@@ -254,10 +253,10 @@ func (s *server) set(ctx context.Context, r *request) error {
 	return s.session.writer.Set(ctx, fields)
 }
 
-func (s *server) end(ctx context.Context, r *request) (answer, error) {
+func (s *server) end(ctx context.Context, r *request) (any, error) {
 	status := cmp.Or(r.Status, replicate.Finished)
 	if !status.Final() {
-		return answer{}, replicate.Errorf(replicate.Usage, "%q is no end of an experiment", status)
+		return nil, replicate.Errorf(replicate.Usage, "%q is no end of an experiment", status)
 	}
 	s.session.look.imported(r.Modules)
 	fields := map[string]json.RawMessage{}
@@ -269,7 +268,7 @@ func (s *server) end(ctx context.Context, r *request) (answer, error) {
 	}
 	session := s.session
 	s.session = nil
-	return answer{ended: &ended{}}, session.End(ctx, status, fields)
+	return ended{}, session.End(ctx, status, fields)
 }
 
 // outlive keeps the experiment of a client that left on purpose, until the process it named is gone or somebody else has ended the
