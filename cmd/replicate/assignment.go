@@ -3,7 +3,9 @@ package main
 import (
 	"encoding/json"
 	"math"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/replicate/replicate"
@@ -22,6 +24,9 @@ func assignments(args []string) (replicate.Values, error) {
 	return values, nil
 }
 
+// isBareNumber matches what people type for numbers that JSON refuses: .5 and 1.
+var isBareNumber = regexp.MustCompile(`^-?(\.[0-9]+|[0-9]+\.)([eE][+-]?[0-9]+)?$`)
+
 // parseValue reads a value as people type it: a JSON number, true, false, null or quoted text; nan, inf, -inf; anything else
 // is text.
 func parseValue(s string) replicate.Value {
@@ -39,6 +44,10 @@ func parseValue(s string) replicate.Value {
 			return replicate.Text(text)
 		}
 		return replicate.Text(s)
+	}
+	if isBareNumber.MatchString(s) {
+		f, _ := strconv.ParseFloat(s, 64) // out of range: an infinity, as for other numbers
+		return replicate.Float(f)
 	}
 	v, err := replicate.ParseValue([]byte(s))
 	if err != nil || v.Kind() == replicate.ListKind || v.Kind() == replicate.MapKind {

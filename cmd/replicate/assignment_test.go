@@ -10,6 +10,7 @@ import (
 func TestAssignments(t *testing.T) {
 	for _, tt := range []struct{ name, arg, want string }{
 		{"float", "x=0.1", `{"x":0.1}`},
+		{"float that JSON refuses", "x=-.5e3", `{"x":-500.0}`},
 		{"int", "x=12", `{"x":12}`},
 		{"large int", "x=123456789012345678901234567890", `{"x":123456789012345678901234567890}`},
 		{"true", "x=true", `{"x":true}`},
