@@ -2,6 +2,7 @@ package view
 
 import (
 	"container/list"
+	"errors"
 	"sync"
 	"sync/atomic"
 )
@@ -35,12 +36,18 @@ func (c *cache[K, V]) get(key K, load func() (value V, weight int64, err error))
 	item := c.item(key)
 	item.once.Do(func() {
 		var weight int64
+		item.err = errPanic
+		defer func() {
+			item.done.Store(true)
+			c.weigh(item, weight)
+		}()
 		item.value, weight, item.err = load()
-		item.done.Store(true)
-		c.weigh(item, weight)
 	})
 	return item.value, item.err
 }
+
+// errPanic is what the others get when whoever computed the value panicked.
+var errPanic = errors.New("panic while this was computed")
 
 // peek returns the value of a key if it is there.
 func (c *cache[K, V]) peek(key K) (value V, ok bool) {
