@@ -29,12 +29,15 @@ func commands(w *world) []*cli.Command {
 		diffCommand(w),
 		checkoutCommand(w),
 		catCommand(w),
+		mountCommand(w),
+		umountCommand(w),
 		initCommand(w),
 		logCommand(w),
 		commitCommand(w),
 		stopCommand(w),
 		recordCommand(w),
 		versionCommand(w),
+		mountProcessCommand(w),
 	}
 }
 

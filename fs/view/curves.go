@@ -44,24 +44,33 @@ func (v *View) renderCurves(ctx context.Context, e *index.Experiment, w *bufio.W
 	}
 	byName := make(map[string]*curve)
 	var curves []*curve
-	for _, part := range inOrder(rows) {
-		err := points(ctx, v.repo, part, func(p repository.Point) {
-			for _, m := range p.Metrics {
-				y := m.Value.Float()
-				if !m.Value.IsNumber() || math.IsNaN(y) || math.IsInf(y, 0) {
-					continue
-				}
-				c := byName[m.Name]
-				if c == nil {
-					c = &curve{name: m.Name}
-					byName[m.Name] = c
-					curves = append(curves, c)
-				}
-				c.add(p, y)
+	commits, err := v.index.CommitsOf(ctx, e.ID)
+	if err != nil {
+		return err
+	}
+	drawn := make(map[replicate.ID]bool)
+	add := func(p repository.Point) {
+		drawn[p.Commit] = true
+		for _, m := range p.Metrics {
+			y := m.Value.Float()
+			if !m.Value.IsNumber() || math.IsNaN(y) || math.IsInf(y, 0) {
+				continue
 			}
-		})
-		if err != nil {
-			return err
+			c := byName[m.Name]
+			if c == nil {
+				c = &curve{name: m.Name}
+				byName[m.Name] = c
+				curves = append(curves, c)
+			}
+			c.add(p, y)
+		}
+	}
+	if err := points(ctx, v.repo, rows, add); err != nil {
+		return err
+	}
+	for _, c := range commits { // those of a running experiment may be published before the points
+		if !drawn[c.ID] {
+			add(repository.Point{Step: c.Step, Metrics: c.Metrics, Commit: c.ID})
 		}
 	}
 	draw(w, curves)

@@ -226,13 +226,15 @@ func (l *lab) story() (first, second *repository.Writer, commits []repository.Co
 	})
 	l.must(first.Log(point(0, "loss", 2.5)))
 	l.must(first.Output([]byte("epoch 0\n")))
-	l.write("model.bin", "weights 0")
+	l.write("model.bin", "weights 0\n")
 	commits = append(commits, l.commit(first, 0, "loss", 0.5, "train/accuracy", 0.8))
 	l.must(first.Log(point(1, "loss", "n/a", "text", "a \"quoted\", cell")))
-	l.write("model.bin", "weights 1")
+	l.refresh() // a sync of two commits would number them in any order
+	l.write("model.bin", "weights 1\n")
 	commits = append(commits, l.commit(first, 1, "loss", 0.25, "train/accuracy", 0.9))
 	l.must(first.Output([]byte("epoch 1\n")))
 	l.end(first, replicate.Finished)
+	l.refresh()
 
 	second = l.begin(replicate.Experiment{ID: "9cce0060f0c24d5b8a2e7d9c3b6f4a10", Created: start.Add(time.Hour), Params: values("learning_rate", 0.2)})
 	l.must(second.Log(point(0, "loss", 1.0), point(1, "loss", 0.9)))

@@ -117,7 +117,7 @@ func (g *series) reopen(ctx context.Context) (err error) {
 		}
 		return g.readFile()
 	}
-	err = g.published(ctx, func(p repository.Point) { g.note(p) })
+	err = points(ctx, g.repo, g.rows(), g.note)
 	if err != nil || g.file == nil {
 		return err
 	}
@@ -130,23 +130,12 @@ func (g *series) note(p repository.Point) {
 	g.names = addColumns(g.names, g.known, p.Metrics)
 }
 
-// parts are the rows to read, a writer each: the last writer's only where there is no file.
-func (g *series) parts() [][]repository.StreamRow {
-	parts := inOrder(g.src.before)
+// rows are what to read before the file: the last writer's only where there is none.
+func (g *series) rows() []repository.StreamRow {
 	if g.file == nil {
-		parts = append(parts, g.src.last)
+		return g.src.all()
 	}
-	return parts
-}
-
-// published yields the points of the rows.
-func (g *series) published(ctx context.Context, yield func(repository.Point)) error {
-	for _, rows := range g.parts() {
-		if err := points(ctx, g.repo, rows, yield); err != nil {
-			return err
-		}
-	}
-	return nil
+	return g.src.before
 }
 
 // readFile reads what the file has got since the last time, into every table.
@@ -194,7 +183,7 @@ func (g *series) make(ctx context.Context, width int) (*spill, error) {
 	t := &table{w: bufio.NewWriterSize(out, 64<<10)}
 	t.row(pointsHeader(g.names[:width])...)
 	write := func(p repository.Point) { t.writePoint(p, g.names[:width]) }
-	if err := g.published(ctx, write); err != nil {
+	if err := points(ctx, g.repo, g.rows(), write); err != nil {
 		return nil, err
 	}
 	if g.file != nil {
@@ -214,10 +203,8 @@ func (g *series) make(ctx context.Context, width int) (*spill, error) {
 func (g *series) makeText(ctx context.Context) (*spill, error) {
 	out := newSpill(g.dir)
 	w := bufio.NewWriterSize(out, 64<<10)
-	for _, rows := range g.parts() {
-		if err := g.repo.Stream(rows).WriteTo(ctx, w); err != nil {
-			return nil, err
-		}
+	if err := g.repo.Stream(g.rows()).WriteTo(ctx, w); err != nil {
+		return nil, err
 	}
 	if err := w.Flush(); err != nil {
 		return nil, err

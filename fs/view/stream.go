@@ -197,7 +197,7 @@ func (v *View) growingAttr(ctx context.Context, s *snapshot, id ID) (Attr, error
 	return Attr{Mode: fileMode, Size: content.Size(), Mtime: content.mtime.Load()}, nil
 }
 
-// points yields the points of the rows of one writer.
+// points yields the points of rows: by writer in order of appearance, as appearance does.
 func points(ctx context.Context, repo *repository.Repository, rows []repository.StreamRow, yield func(repository.Point)) error {
 	for p, err := range repo.Stream(rows).Points(ctx) {
 		if err != nil {
@@ -259,35 +259,13 @@ func (v *View) renderMetrics(ctx context.Context, e *index.Experiment, w *bufio.
 	if err != nil {
 		return err
 	}
-	src := inOrder(rows)
 	known := make(map[string]bool)
 	var columns []string
-	for _, part := range src {
-		if err := points(ctx, v.repo, part, func(p repository.Point) { columns = addColumns(columns, known, p.Metrics) }); err != nil {
-			return err
-		}
+	err = points(ctx, v.repo, rows, func(p repository.Point) { columns = addColumns(columns, known, p.Metrics) })
+	if err != nil {
+		return err
 	}
 	t := &table{w: w}
 	t.row(pointsHeader(columns)...)
-	for _, part := range src {
-		if err := points(ctx, v.repo, part, func(p repository.Point) { t.writePoint(p, columns) }); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// inOrder returns the rows of each writer, in order of appearance.
-func inOrder(rows []repository.StreamRow) [][]repository.StreamRow {
-	var parts [][]repository.StreamRow
-	for _, w := range appearance(rows, nil) {
-		var part []repository.StreamRow
-		for _, r := range rows {
-			if r.Writer == w {
-				part = append(part, r)
-			}
-		}
-		parts = append(parts, part)
-	}
-	return parts
+	return points(ctx, v.repo, rows, func(p repository.Point) { t.writePoint(p, columns) })
 }
