@@ -3,7 +3,6 @@ package repository
 import (
 	"bytes"
 	"cmp"
-	"crypto/rand"
 	"fmt"
 	mrand "math/rand/v2"
 	"slices"
@@ -23,6 +22,7 @@ type builder struct {
 	repo  *Repository
 	chunk int // size of chunks of files above it
 	now   time.Time
+	ids   *mrand.ChaCha8 // and nonces: the same in each run
 }
 
 func newBuilder(t testing.TB, store storage.Store) *builder {
@@ -31,10 +31,18 @@ func newBuilder(t testing.TB, store storage.Store) *builder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &builder{t: t, store: store, repo: r, chunk: 256 << 10, now: time.Now()}
+	now, err := store.Now(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &builder{t: t, store: store, repo: r, chunk: 256 << 10, now: now, ids: mrand.NewChaCha8([32]byte{1})}
 }
 
-func memStore(t *testing.T) *mem.Store { return mem.New(t.Name(), time.Now) }
+// memStore has a clock that stands still.
+func memStore(t *testing.T) *mem.Store {
+	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+	return mem.New(t.Name(), func() time.Time { return now })
+}
 
 func diskStore(t testing.TB) *disk.Store {
 	t.Helper()
@@ -50,11 +58,11 @@ func stores(t *testing.T) map[string]storage.Store {
 	return map[string]storage.Store{"mem": memStore(t), "disk": diskStore(t)}
 }
 
-func newID(t testing.TB) replicate.ID {
-	t.Helper()
-	id, err := replicate.NewID(rand.Reader)
+func (b *builder) newID() replicate.ID {
+	b.t.Helper()
+	id, err := replicate.NewID(b.ids)
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	return id
 }
@@ -85,7 +93,7 @@ type packer struct {
 func (b *builder) pack() *packer {
 	p := &packer{builder: b}
 	var nonce [nonceSize]byte
-	rand.Read(nonce[:])
+	b.ids.Read(nonce[:])
 	p.w = newPackWriter(&p.buf, nonce)
 	return p
 }
@@ -255,7 +263,7 @@ func (b *builder) log(records ...Record) string {
 
 // commit returns the record of a commit with a row.
 func (b *builder) commit(row Row) Record {
-	return b.record(Record{Commit: &CommitRow{Commit: replicate.Commit{ID: newID(b.t), Experiment: newID(b.t)}, Row: row}})
+	return b.record(Record{Commit: &CommitRow{Commit: replicate.Commit{ID: b.newID(), Experiment: b.newID()}, Row: row}})
 }
 
 // opened reads the tree of a row with a Repository that has nothing cached.

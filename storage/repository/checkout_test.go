@@ -497,7 +497,7 @@ func TestCheckoutOverReadOnly(t *testing.T) {
 
 func TestHeartbeats(t *testing.T) {
 	b := newBuilder(t, memStore(t))
-	id := newID(t)
+	id := b.newID()
 	if ages, err := b.repo.Heartbeats(t.Context()); err != nil || len(ages) != 0 {
 		t.Fatal(ages, err)
 	}
@@ -511,7 +511,7 @@ func TestHeartbeats(t *testing.T) {
 	if err != nil || h.Step != 812 || h.Unsent != 5 || len(h.Metrics) != 1 {
 		t.Fatal(h, err)
 	}
-	if _, err := b.repo.Heartbeat(t.Context(), newID(t)); replicate.KindOf(err) != replicate.NotFound {
+	if _, err := b.repo.Heartbeat(t.Context(), b.newID()); replicate.KindOf(err) != replicate.NotFound {
 		t.Fatal(err)
 	}
 }

@@ -224,9 +224,16 @@ func (f *file) verified(frame pending, i int) ([]byte, error) {
 // WriteFile writes the whole content of a regular file, in order. Every frame is verified before it is written, and all of them together
 // against the file's own hash at the end.
 func (r *Repository) WriteFile(ctx context.Context, w io.Writer, e *Entry) error {
+	if err := r.writeFile(ctx, w, e); err != nil {
+		return fileError(e, err)
+	}
+	return nil
+}
+
+func (r *Repository) writeFile(ctx context.Context, w io.Writer, e *Entry) error {
 	extents, err := r.extents(ctx, e)
 	if err != nil {
-		return fileError(e, err)
+		return err
 	}
 	f := newFile(ctx, r, e, extents)
 	whole := blake3.New()
@@ -237,7 +244,7 @@ func (r *Repository) WriteFile(ctx context.Context, w io.Writer, e *Entry) error
 		for _, frame := range frames {
 			data, err := f.verified(frame, i)
 			if err != nil {
-				return fileError(e, err)
+				return err
 			}
 			data = data[extents[i].From:][:extentSize(e, extents, i)]
 			if _, err := w.Write(data); err != nil {
@@ -250,7 +257,7 @@ func (r *Repository) WriteFile(ctx context.Context, w io.Writer, e *Entry) error
 		}
 	}
 	if len(extents) > 1 && replicate.Hash(whole.Sum(nil)) != e.Hash {
-		return fileError(e, replicate.Errorf(replicate.Corrupt, "its frames are whole, but together they are not the file that was stored"))
+		return replicate.Errorf(replicate.Corrupt, "its frames are whole, but together they are not the file that was stored")
 	}
 	return nil
 }

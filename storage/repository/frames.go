@@ -149,7 +149,8 @@ func damaged(ref Ref, err error) error {
 
 // readPack fills p with the bytes of a pack from off.
 func (r *Repository) readPack(ctx context.Context, pack replicate.Hash, off int64, p []byte) error {
-	return packError(pack, r.readPackBytes(ctx, packKey(pack), off, p))
+	_, err := r.packFile(ctx, pack).ReadAt(p, off)
+	return packError(pack, err)
 }
 
 // packError says what is wrong with a pack that could not be read.
@@ -159,27 +160,41 @@ func packError(pack replicate.Hash, err error) error {
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
 		return replicate.Errorf(replicate.Corrupt, "pack %.12s… is missing", pack).WithHint(seeCheck)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF):
 		return replicate.Errorf(replicate.Corrupt, "pack %.12s… is cut off", pack).WithHint(seeCheck)
 	}
 	return fmt.Errorf("read pack %.12s…: %w", pack, err)
 }
 
-func (r *Repository) readPackBytes(ctx context.Context, key string, off int64, p []byte) error {
-	if r.local != nil {
-		f, err := os.Open(r.local.Path(key))
+// packFile returns a pack as a file that is opened for each read.
+func (r *Repository) packFile(ctx context.Context, pack replicate.Hash) io.ReaderAt {
+	return &packFile{repository: r, ctx: ctx, key: packKey(pack)}
+}
+
+type packFile struct {
+	repository *Repository
+	ctx        context.Context
+	key        string
+}
+
+// ReadAt implements io.ReaderAt.
+func (f *packFile) ReadAt(p []byte, off int64) (int, error) {
+	if local := f.repository.local; local != nil {
+		file, err := os.Open(local.Path(f.key))
 		if err != nil {
-			return err
+			return 0, err
 		}
-		defer f.Close()
-		_, err = f.ReadAt(p, off)
-		return err
+		defer file.Close()
+		return file.ReadAt(p, off)
 	}
-	body, err := r.store.Get(ctx, key, off, int64(len(p)))
+	body, err := f.repository.store.Get(f.ctx, f.key, off, int64(len(p)))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer body.Close()
-	_, err = io.ReadFull(body, p)
-	return err
+	n, err := io.ReadFull(body, p)
+	if err == io.ErrUnexpectedEOF {
+		err = io.EOF
+	}
+	return n, err
 }

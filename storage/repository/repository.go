@@ -180,7 +180,11 @@ func readObject(ctx context.Context, store storage.Store, key string, off, n int
 		return nil, err
 	}
 	defer body.Close()
-	data, err := io.ReadAll(body)
+	from := io.Reader(body)
+	if n >= 0 {
+		from = io.LimitReader(body, n)
+	}
+	data, err := io.ReadAll(from)
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", key, err)
 	}

@@ -20,7 +20,7 @@ func (r *Repository) readLog(ctx context.Context, o storage.Object, doomed doome
 		verdict := sound
 		if row := record.row(); row != nil && len(row.Packs) > 0 && o.Time.After(row.Before) {
 			if verdict, err = judge(ctx, r.store, doomed, row.Packs); err != nil {
-				return err
+				return r.failed("read", o.Key, err)
 			}
 		}
 		if verdict == sound {

@@ -38,10 +38,10 @@ type spot struct {
 // once however many files hold it.
 type writeOut struct {
 	*checkout
-	spots map[Ref][]spot
-	jobs  []job
-	hands chan *hand // one for each goroutine
-	wrote chan int64
+	spots    map[Ref][]spot
+	jobs     []job
+	hands    chan *hand // one for each goroutine
+	progress *progress
 
 	mu     sync.Mutex // guards spots while they are collected, failed and report
 	failed []*slot
@@ -65,13 +65,13 @@ func (c *checkout) write(ctx context.Context) error {
 	for range workers {
 		w.hands <- &hand{writeOut: w}
 	}
-	stop := w.showProgress()
+	w.progress = showProgress(w.total(), w.options.Progress)
 	err := parallel(ctx, workers, len(w.jobs), func(i int) error {
 		h := <-w.hands
 		defer func() { w.hands <- h }()
 		return h.do(ctx, w.jobs[i])
 	})
-	stop()
+	w.progress.stop()
 	for range workers {
 		(<-w.hands).close()
 	}
@@ -141,30 +141,14 @@ func (w *writeOut) plan() {
 	}
 }
 
-// showProgress tells the caller of Checkout how far it is, from one goroutine, until stop is called.
-func (w *writeOut) showProgress() (stop func()) {
-	if w.options.Progress == nil {
-		return func() {}
-	}
-	var done, total int64
+// total is how many bytes there are to write.
+func (w *writeOut) total() (bytes int64) {
 	for _, spots := range w.spots {
 		for _, s := range spots {
-			total += s.size
+			bytes += s.size
 		}
 	}
-	w.wrote = make(chan int64, 64)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for n := range w.wrote {
-			done += n
-			w.options.Progress(done, total)
-		}
-	}()
-	return func() {
-		close(w.wrote)
-		<-ended
-	}
+	return bytes
 }
 
 // clean removes what was begun and not finished.
@@ -325,9 +309,7 @@ func (h *hand) piece(p *slot, data []byte, at int64) error {
 			return err
 		}
 	}
-	if h.wrote != nil {
-		h.wrote <- int64(len(data))
-	}
+	h.progress.add(int64(len(data)))
 	return nil
 }
 
