@@ -19,6 +19,7 @@ from .recorder import Error, ok
 
 WARN_EVERY = 60.0  # seconds between two warnings of the same words
 EXIT_WAIT = 5.0    # seconds that the end waits for an upload
+END_WAIT = 20.0    # seconds beside that until a silent recorder is left alone: a snapshot may be under way
 SHOWN = 3          # things left out that are named
 
 
@@ -144,14 +145,17 @@ class Experiment:
             return
         recorder = self._recorder
         request = dict(ending, op="end", modules=surroundings.new_modules(), wait=_exit_wait())
-        problem = None
+        problem, answer = None, None
         try:
             if at_exit:
                 recorder.outermost()
-            if dying:
+            if dying and recorder.busy:
                 recorder.last_words(request)
             else:
-                self._check(recorder.ask(request))
+                answer = recorder.ask(request, patience=END_WAIT + request["wait"])
+                self._check(answer)
+            if answer is None and not dying and not recorder.gone:
+                self._warn(f"the recorder does not answer and is left alone with experiment {self.id[:7]}")
             self.status = ending["status"]
         except Exception as error:
             problem = error

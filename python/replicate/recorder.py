@@ -229,8 +229,8 @@ class Recorder:
         finally:
             self._inside.discard(me)
 
-    def ask(self, request: dict, then=None) -> dict | None:
-        """Sends a request and returns its answer; None if the recorder is gone for good.
+    def ask(self, request: dict, then=None, patience: float = float("inf")) -> dict | None:
+        """Sends a request and returns its answer; None if the recorder is gone for good or silent for `patience` seconds.
 
         Inside another call of the same thread (signal handler, destructor) it does not wait and returns None at once: the
         outer call sends the request. `then` is called with the answer whenever it is read.
@@ -247,16 +247,13 @@ class Recorder:
         try:
             self._inside.add(me)
             with self._turn:
-                self._until(reply)
+                self._until(reply, patience)
         finally:
             self._inside.discard(me)
         return reply.answer
 
     def last_words(self, request: dict, seconds: float = 1.0):
         """Sends a request from a signal handler that ends the process: the code it has interrupted never goes on."""
-        if not self._inside:
-            self.ask(request)
-            return
         request["id"] = next(self._ids)
         self._put(_line(request), False)
         until = monotonic() + seconds
@@ -267,6 +264,11 @@ class Recorder:
                         self._process.wait(0.1, True)
         except OSError:
             pass
+
+    @property
+    def busy(self) -> bool:
+        """Whether some thread is inside a call."""
+        return bool(self._inside)
 
     def outermost(self):
         """Says that no call of this thread is under way, though an exception may have made it look so."""
@@ -292,6 +294,7 @@ class Recorder:
 
     def _drop(self):
         """Drops the oldest points, so many that it is not needed again at once."""
+        self.notes.append({"warning": "the recorder does not keep up: the oldest points are dropped"})
         with self._lock:
             kept = deque()
             while self._queue and self._held > BACKLOG_LIMIT * 15 // 16:
@@ -333,14 +336,14 @@ class Recorder:
                 self._held -= len(line) + LINE_OVERHEAD
         return True
 
-    def _until(self, reply: _Reply):
-        """Writes and reads until the answer is there or the recorder is gone for good. Needs _turn."""
+    def _until(self, reply: _Reply, patience: float):
+        """Writes and reads until the answer is there, the recorder is gone for good or silent too long. Needs _turn."""
         silent = monotonic()
-        while reply.answer is None and not self.gone:
+        while reply.answer is None and not self.gone and monotonic() - silent < patience:
             process = self._process
             self._send(1 << 20)
             try:
-                process.wait(NUDGE_EVERY, bool(self._queue))
+                process.wait(min(NUDGE_EVERY, patience), bool(self._queue))
                 if process.read(self._take):
                     silent = monotonic()
                 elif monotonic() - silent > NUDGE_EVERY:
@@ -365,8 +368,10 @@ class Recorder:
         try:
             try:
                 version = sys.modules[__package__].__version__
-                ok(process.call({"id": next(self._ids), "op": "hello", "protocol": PROTOCOL, "client": f"python {version}",
-                                  "pid": os.getpid()}, HELLO_WAIT, self.notes))
+                hello = ok(process.call({"id": next(self._ids), "op": "hello", "protocol": PROTOCOL, "client": f"python {version}",
+                                         "pid": os.getpid()}, HELLO_WAIT, self.notes))
+                if hello.get("protocol") != PROTOCOL or "op" in hello:  # an echo
+                    raise ValueError
             except (OSError, ValueError):
                 self.notes.clear()
                 raise error(f"start the recorder {binary}: it does not answer as replicate does", "unavailable",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import types
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
@@ -135,10 +136,10 @@ class _Conversion:
                 return self.value(rule(value), name, depth)
         if hasattr(kind, "__fspath__"):
             return self.text(os.fsdecode(os.fspath(value)), name)
-        if isinstance(value, type(sys)):
+        if isinstance(value, types.ModuleType):
             return value.__name__
-        if isinstance(getattr(value, "__qualname__", None), str):  # classes, functions, methods
-            module = getattr(value, "__module__", None)
+        if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType)):
+            module = value.__module__
             return value.__qualname__ if module in (None, "builtins") else f"{module}.{value.__qualname__}"
         return self.container(value, name, depth)
 

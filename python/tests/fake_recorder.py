@@ -29,10 +29,18 @@ def answer(**what):
     print(json.dumps(what), flush=True)
 
 
+def sleep():
+    """Does nothing until the client is gone."""
+    client = os.getppid()
+    while os.getppid() == client:
+        time.sleep(0.05)
+    sys.exit()
+
+
 def main():
     log = open(LOG, "a")
     if "silent" in HABITS:
-        time.sleep(3600)
+        sleep()
     for line in sys.stdin:
         log.write(line)
         log.flush()
@@ -50,7 +58,7 @@ def main():
                    root="/", storage="/", files=2, bytes=1234567, left_out=[
                        {"path": "data/", "bytes": 3_100_000_000, "why": ".gitignore:3"}, {"path": ".env", "bytes": 9, "why": "secret"}])
             if "deaf" in HABITS:
-                time.sleep(3600)
+                sleep()
         elif op == "commit":
             if "full" in HABITS:
                 answer(id=number, error={"kind": "full", "message": "commit: no space left on device", "hint": "make room"})

@@ -23,28 +23,12 @@ const (
 	minRun = 4 << 20
 )
 
-// An errand is one file to be read.
-type errand struct {
-	index int // in the entries of the snapshot
-	path  string
-	stat  stat
-	base  *Entry // what the parent has at the path, if that is a file
-}
-
-// A captured file is what was read on an errand.
-type captured struct {
-	*errand
-	hash    replicate.Hash
-	extents []Extent
-	torn    bool
-}
-
 // errLeftOut wraps why a file cannot be part of a snapshot: it is gone, or not readable. The snapshot goes on without it.
 type errLeftOut struct{ why string }
 
 func (e errLeftOut) Error() string { return e.why }
 
-// A reader reads the files of a snapshot, one goroutine each.
+// A captor reads files for a snapshot. Each goroutine has its own.
 type captor struct {
 	root   string
 	build  *packBuilder
@@ -147,19 +131,6 @@ func (c *captor) whole(j *errand) (captured, error) {
 	return captured{errand: j, hash: hashOf(c.small[start:]), torn: torn}, nil
 }
 
-// knownChunks are chunks that need not be stored again.
-type knownChunks struct {
-	at       map[replicate.Hash]int // index into sequence
-	sequence []Extent               // in the order of the file they come from
-}
-
-func (k *knownChunks) add(x Extent) {
-	if _, ok := k.at[x.Hash]; !ok {
-		k.at[x.Hash] = len(k.sequence)
-	}
-	k.sequence = append(k.sequence, x)
-}
-
 // large reads a file in chunks, storing those that are not known.
 func (c *captor) large(ctx context.Context, j *errand) (captured, error) {
 	known := c.known(ctx, j)
@@ -204,99 +175,4 @@ func (c *captor) cut(r io.Reader, forced []int64) {
 		return
 	}
 	c.chunks.reset(r, forced)
-}
-
-// A placer decides for each chunk of one file whether it is stored or taken from where it is.
-type placer struct {
-	*captor
-	known   *knownChunks
-	pack    *openPack // from the first chunk that is stored
-	extents []Extent
-
-	run     []Extent // known chunks, one behind the other, that are too few yet
-	running int64    // bytes of the run, those that are enough included
-	next    int      // where in known.sequence the run goes on
-}
-
-func (p *placer) reset(size int64) {
-	p.extents, p.run, p.running, p.next = make([]Extent, 0, size/avgChunk+1), nil, 0, -1
-	p.held = p.held[:0]
-}
-
-// place takes the next chunk of the file.
-func (p *placer) place(chunk []byte, hash replicate.Hash) error {
-	i, ok := p.known.at[hash]
-	if p.next >= 0 && p.next < len(p.known.sequence) && p.known.sequence[p.next].Hash == hash {
-		i, ok = p.next, true
-	}
-	if !ok {
-		if err := p.breakRun(); err != nil {
-			return err
-		}
-		return p.store(chunk, hash)
-	}
-	x := p.known.sequence[i]
-	if p.running > 0 && i != p.next && x.Pack != p.known.sequence[p.next-1].Pack {
-		if err := p.breakRun(); err != nil {
-			return err
-		}
-	}
-	p.next = i + 1
-	if p.running += int64(len(chunk)); p.running-int64(len(chunk)) >= minRun {
-		p.extents = append(p.extents, x)
-		return nil
-	}
-	p.run = append(p.run, x)
-	if p.running >= minRun {
-		p.extents = append(p.extents, p.run...)
-		p.run, p.held = p.run[:0], p.held[:0]
-		return nil
-	}
-	p.held = append(p.held, chunk...)
-	return nil
-}
-
-// breakRun ends a run. One that is too short is stored after all.
-func (p *placer) breakRun() error {
-	held := p.held
-	for _, x := range p.run {
-		if err := p.store(held[:x.Raw], x.Hash); err != nil {
-			return err
-		}
-		held = held[x.Raw:]
-	}
-	p.run, p.held, p.running, p.next = p.run[:0], p.held[:0], 0, -1
-	return nil
-}
-
-// end takes the end of the file. A run that is all of the file is long enough.
-func (p *placer) end() error {
-	if len(p.extents) == 0 {
-		p.extents, p.run = append(p.extents, p.run...), nil
-		return nil
-	}
-	return p.breakRun()
-}
-
-func (p *placer) store(chunk []byte, hash replicate.Hash) (err error) {
-	if p.pack == nil {
-		if p.pack, err = p.build.take(); err != nil {
-			return err
-		}
-	}
-	p.stored = appendFrame(p.stored[:0], chunk)
-	ref, err := p.build.add(p.pack, kindChunk, p.stored, len(chunk), hash)
-	if err != nil {
-		return err
-	}
-	p.extents = append(p.extents, Extent{Ref: ref})
-	p.known.add(Extent{Ref: ref})
-	return nil
-}
-
-// release gives the pack back.
-func (p *placer) release() {
-	if p.pack != nil {
-		p.build.give(p.pack)
-	}
 }

@@ -290,14 +290,28 @@ func (w *walker) directory(d *sighting, rules *ruleChain) {
 	d.below = make([]sighting, len(names))
 	for i := statBatch; i < len(names); i += statBatch {
 		j := min(i+statBatch, len(names))
-		w.push(func() { w.entries(d, names[i:j], d.below[i:j], rules) })
+		w.push(func() { w.batch(d, names[i:j], d.below[i:j], rules) })
 	}
 	n := min(statBatch, len(names))
-	w.entries(d, names[:n], d.below[:n], rules)
+	w.entries(int(f.Fd()), d, names[:n], d.below[:n], rules)
 }
 
-// entries looks at some names of a directory. What is left out stays unsaved, and is dropped by flatten.
-func (w *walker) entries(d *sighting, names []os.DirEntry, list []sighting, rules *ruleChain) {
+// batch looks at some names of a large directory.
+func (w *walker) batch(d *sighting, names []os.DirEntry, list []sighting, rules *ruleChain) {
+	f, err := os.OpenFile(w.abs(d.path), os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		for i := range list {
+			list[i].kind = unsaved
+		}
+		w.leave(d.path+"/", whyOf(err))
+		return
+	}
+	defer f.Close()
+	w.entries(int(f.Fd()), d, names, list, rules)
+}
+
+// entries looks at some names of a directory that is open as dirfd. What is left out stays unsaved, and is dropped by flatten.
+func (w *walker) entries(dirfd int, d *sighting, names []os.DirEntry, list []sighting, rules *ruleChain) {
 	for i, e := range names {
 		f := &list[i]
 		f.kind = unsaved
@@ -311,7 +325,7 @@ func (w *walker) entries(d *sighting, names []os.DirEntry, list []sighting, rule
 			continue
 		}
 		f.explicit = v.decided
-		switch err := w.lstat(f); {
+		switch err := w.lstatAt(dirfd, e.Name(), f); {
 		case errors.Is(err, fs.ErrNotExist):
 			f.kind = unsaved // removed since the directory was read
 		case err != nil:
@@ -357,29 +371,27 @@ func unsavedName(mode uint32) string {
 }
 
 // lstat fills in what stands at f.path.
-func (w *walker) lstat(f *sighting) error {
-	path := w.abs(f.path)
-	st, err := lstat(path)
-	if err != nil {
-		return err
-	}
-	f.stat = st
-	if f.kind == Link {
-		f.target, err = os.Readlink(path)
+func (w *walker) lstat(f *sighting) error { return w.lstatAt(unix.AT_FDCWD, w.abs(f.path), f) }
+
+// lstatAt does that by the name in an open directory, which is faster than by a whole path.
+func (w *walker) lstatAt(dirfd int, name string, f *sighting) (err error) {
+	if f.stat, err = lstatAt(dirfd, name); err == nil && f.kind == Link {
+		f.target, err = os.Readlink(w.abs(f.path))
 	}
 	return err
 }
 
 func (w *walker) abs(path string) string { return w.root + "/" + path }
 
-func lstat(path string) (stat, error) {
+func lstat(path string) (stat, error) { return lstatAt(unix.AT_FDCWD, path) }
+
+func lstatAt(dirfd int, name string) (stat, error) {
 	var st unix.Stat_t
 	for {
-		err := unix.Lstat(path, &st)
-		if err == unix.EINTR {
-			continue
+		err := unix.Fstatat(dirfd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err != unix.EINTR {
+			return statOf(&st), err
 		}
-		return statOf(&st), err
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/storage"
+	"github.com/replicate/replicate/storage/disk"
 )
 
 // A lab is a project and a repository to record it in.
@@ -134,4 +135,13 @@ func TestCommitSmallDirectory(t *testing.T) {
 			}
 		})
 	}
+}
+
+func diskStoreB(t testing.TB) *disk.Store {
+	t.Helper()
+	s, err := disk.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }

@@ -1,0 +1,130 @@
+package repository
+
+import (
+	"context"
+	"slices"
+
+	"github.com/replicate/replicate"
+)
+
+// recipe returns what is known of a recipe, nil if that is nothing.
+func (s *snapshot) recipe(ref *Ref) *recipe {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.recipes[*ref]
+}
+
+// index makes what is stored already findable by content.
+func (s *snapshot) index() {
+	s.hashes = map[replicate.Hash]*Entry{}
+	s.sizes = map[int64][]*Entry{}
+	add := func(e *Entry) {
+		if e.Kind != File || e.Size == 0 || s.hashes[e.Hash] != nil || !s.reachable(e) {
+			return
+		}
+		s.hashes[e.Hash] = e
+		if e.Size >= minChunked {
+			s.sizes[e.Size] = append(s.sizes[e.Size], e)
+		}
+	}
+	for i := range s.parent.tree.Entries {
+		add(&s.parent.tree.Entries[i])
+	}
+	for i := range s.parent.files {
+		if c := &s.parent.files[i]; c.recipe == nil || s.recipes[*c.recipe] != nil {
+			e := c.entry()
+			add(&e)
+		}
+	}
+}
+
+// maxBases is how many files a large one is compared with, beside what stands at its path in the parent.
+const maxBases = 4
+
+// known returns the chunks of the files that a large file may share some with: what the parent has at its path, and files of its size. One that
+// cannot be read is no base.
+func (s *snapshot) known(ctx context.Context, j *errand) *knownChunks {
+	k := &knownChunks{at: map[replicate.Hash]int{}}
+	s.mu.Lock()
+	bases := s.sizes[j.stat.size]
+	s.mu.Unlock()
+	bases = bases[max(0, len(bases)-maxBases):]
+	if j.base != nil {
+		bases = append([]*Entry{j.base}, bases...)
+	}
+	for _, e := range bases {
+		if !s.reachable(e) {
+			continue
+		}
+		for _, x := range s.chunksOf(ctx, e) {
+			if x.From == 0 && !s.avoid[x.Pack] {
+				k.add(x)
+			}
+		}
+	}
+	return k
+}
+
+// chunksOf returns the chunks of a file, nil if they cannot be found out.
+func (s *snapshot) chunksOf(ctx context.Context, e *Entry) []Extent {
+	if e.Recipe == nil {
+		if len(e.Extents) == 0 {
+			return s.unfinished(e)
+		}
+		if len(e.Extents) == 1 && e.Extents[0].From == 0 && int64(e.Extents[0].Raw) == e.Size {
+			x := e.Extents[0]
+			x.Hash = e.Hash
+			return []Extent{x}
+		}
+		return e.Extents
+	}
+	s.mu.Lock()
+	r := s.recipes[*e.Recipe]
+	s.mu.Unlock()
+	if r != nil && r.chunks != nil {
+		return r.chunks
+	}
+	chunks, err := s.project.repository.extents(ctx, e)
+	if err != nil {
+		return nil
+	}
+	s.mu.Lock()
+	s.recipes[*e.Recipe] = newRecipe(chunks)
+	s.mu.Unlock()
+	return chunks
+}
+
+// unfinished returns the chunks of a file of this snapshot that will have a recipe.
+func (s *snapshot) unfinished(e *Entry) []Extent {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, chunks := range s.pending {
+		if &s.entries[i] == e {
+			return chunks
+		}
+	}
+	return nil
+}
+
+func newRecipe(chunks []Extent) *recipe {
+	r := &recipe{chunks: chunks}
+	for _, x := range chunks {
+		if !slices.Contains(r.packs, x.Pack) {
+			r.packs = append(r.packs, x.Pack)
+		}
+	}
+	return r
+}
+
+// knownChunks are chunks that need not be stored again.
+type knownChunks struct {
+	at       map[replicate.Hash]int // index into sequence
+	sequence []Extent               // in the order of the file they come from
+}
+
+func (k *knownChunks) add(x Extent) {
+	if _, ok := k.at[x.Hash]; !ok {
+		k.at[x.Hash] = len(k.sequence)
+	}
+	k.sequence = append(k.sequence, x)
+}

@@ -1,0 +1,100 @@
+package repository
+
+import (
+	"github.com/replicate/replicate"
+)
+
+func (p *placer) store(chunk []byte, hash replicate.Hash) (err error) {
+	if p.pack == nil {
+		if p.pack, err = p.build.take(); err != nil {
+			return err
+		}
+	}
+	p.stored = appendFrame(p.stored[:0], chunk)
+	ref, err := p.build.add(p.pack, kindChunk, p.stored, len(chunk), hash)
+	if err != nil {
+		return err
+	}
+	p.extents = append(p.extents, Extent{Ref: ref})
+	p.known.add(Extent{Ref: ref})
+	return nil
+}
+
+// place takes the next chunk of the file.
+func (p *placer) place(chunk []byte, hash replicate.Hash) error {
+	i, ok := p.known.at[hash]
+	if p.next >= 0 && p.next < len(p.known.sequence) && p.known.sequence[p.next].Hash == hash {
+		i, ok = p.next, true
+	}
+	if !ok {
+		if err := p.breakRun(); err != nil {
+			return err
+		}
+		return p.store(chunk, hash)
+	}
+	x := p.known.sequence[i]
+	if p.running > 0 && i != p.next && x.Pack != p.known.sequence[p.next-1].Pack {
+		if err := p.breakRun(); err != nil {
+			return err
+		}
+	}
+	p.next = i + 1
+	if p.running += int64(len(chunk)); p.running-int64(len(chunk)) >= minRun {
+		p.extents = append(p.extents, x)
+		return nil
+	}
+	p.run = append(p.run, x)
+	if p.running >= minRun {
+		p.extents = append(p.extents, p.run...)
+		p.run, p.held = p.run[:0], p.held[:0]
+		return nil
+	}
+	p.held = append(p.held, chunk...)
+	return nil
+}
+
+// A placer decides for each chunk of one file whether it is stored or taken from where it is.
+type placer struct {
+	*captor
+	known   *knownChunks
+	pack    *openPack // from the first chunk that is stored
+	extents []Extent
+
+	run     []Extent // known chunks, one behind the other, that are too few yet
+	running int64    // bytes of the run, those that are enough included
+	next    int      // where in known.sequence the run goes on
+}
+
+func (p *placer) reset(size int64) {
+	p.extents, p.run, p.running, p.next = make([]Extent, 0, size/avgChunk+1), nil, 0, -1
+	p.held = p.held[:0]
+}
+
+// breakRun ends a run. One that is too short is stored after all.
+func (p *placer) breakRun() error {
+	held := p.held
+	for _, x := range p.run {
+		if err := p.store(held[:x.Raw], x.Hash); err != nil {
+			return err
+		}
+		held = held[x.Raw:]
+	}
+	p.run, p.held, p.running, p.next = p.run[:0], p.held[:0], 0, -1
+	return nil
+}
+
+// end takes the end of the file. A run that is all of the file is long enough.
+func (p *placer) end() error {
+	if len(p.extents) == 0 {
+		p.extents, p.run = append(p.extents, p.run...), nil
+		return nil
+	}
+	return p.breakRun()
+}
+
+// release gives the pack back.
+func (p *placer) release() {
+	if p.pack != nil {
+		p.build.give(p.pack)
+	}
+}
