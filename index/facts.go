@@ -34,7 +34,7 @@ func factsOf(s *repository.Set) iter.Seq2[factKey, json.RawMessage] {
 				continue
 			}
 			tags, err := replicate.ParseValue(value)
-			if err != nil || tags.Kind() != replicate.MapKind {
+			if (err != nil || tags.Kind() != replicate.MapKind) && !tags.IsNull() {
 				if !yield(factKey{name: name}, value) { // nonsense, for others to say so
 					return
 				}
@@ -89,7 +89,6 @@ func compose(id replicate.ID, line []byte, f facts) (replicate.Experiment, error
 			return e, errBlob
 		}
 	}
-	slices.Sort(e.Tags)
 	return e, nil
 }
 

@@ -165,7 +165,7 @@ func isDamaged(err error) bool {
 	if errors.As(err, &e) {
 		code := e.Code() & 0xff
 		return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB ||
-			code == sqlite3.SQLITE_ERROR && strings.Contains(err.Error(), "no such") // a table or column of another program
+			code == sqlite3.SQLITE_ERROR && strings.Contains(err.Error(), " no ") // a table or column of another program
 	}
 	return errors.Is(err, errBlob)
 }

@@ -24,14 +24,7 @@ func (f *fold) flush(ctx context.Context) error {
 }
 
 func (f *fold) write(ctx context.Context, p *pending) error {
-	if p.refold {
-		light, err := compose(p.id, p.line, p.facts)
-		if err != nil {
-			return err
-		}
-		lighten(&light)
-		p.light = light
-	}
+	lighten(&p.light)
 	if p.rescan {
 		if err := f.count(ctx, p); err != nil {
 			return err
@@ -44,8 +37,12 @@ func (f *fold) write(ctx context.Context, p *pending) error {
 	if err != nil {
 		return err
 	}
-	if p.sourceChanged {
-		if err := f.exec(ctx, "INSERT OR REPLACE INTO source (ord, line, facts) VALUES (?, ?, ?)", p.ord, p.line, p.facts.appendTo(nil)); err != nil {
+	if p.sourceChanged || p.doc == nil {
+		text := "UPDATE source SET line = ?, facts = ? WHERE ord = ?"
+		if p.doc == nil {
+			text = "INSERT INTO source (line, facts, ord) VALUES (?, ?, ?)"
+		}
+		if err := f.exec(ctx, text, p.line, p.facts.appendTo(nil), p.ord); err != nil {
 			return err
 		}
 	}
@@ -68,12 +65,19 @@ func (f *fold) writeTables(ctx context.Context, p *pending, stands standing) err
 	}
 	f.changed = true
 	open := (stands == alive || stands == silent) && !p.light.Status.Final()
-	err := f.exec(ctx, `INSERT OR REPLACE INTO experiment (ord, id, stands, open, version, created, changed, name, scan) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		p.ord, idBytes(p.id), stands, open, f.next, nanoseconds(p.created()), nanoseconds(p.changed()), p.light.Name, scan)
-	if err != nil {
+	// INSERT OR REPLACE would do for both, but keeps a journal of its own for each row.
+	experiment := "UPDATE experiment SET stands = ?, open = ?, version = ?, created = ?, changed = ?, name = ?, scan = ? WHERE ord = ?"
+	docs := "UPDATE doc SET doc = ? WHERE ord = ?"
+	args := []any{stands, open, f.next, nanoseconds(p.created()), nanoseconds(p.changed()), p.light.Name, scan, p.ord}
+	if p.doc == nil {
+		experiment = "INSERT INTO experiment (stands, open, version, created, changed, name, scan, ord, id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+		docs = "INSERT INTO doc (doc, ord) VALUES (?, ?)"
+		args = append(args, idBytes(p.id))
+	}
+	if err := f.exec(ctx, experiment, args...); err != nil {
 		return err
 	}
-	return f.exec(ctx, "INSERT OR REPLACE INTO doc (ord, doc) VALUES (?, ?)", p.ord, doc)
+	return f.exec(ctx, docs, doc, p.ord)
 }
 
 // number returns the number of a name in scan blobs, giving it one if need be.

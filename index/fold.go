@@ -48,7 +48,6 @@ type pending struct {
 	facts         facts
 	sourceLoaded  bool
 	sourceChanged bool
-	refold        bool // light must be made again from line and facts
 	rescan        bool // commits and streams must be counted again
 	touched       bool // something else changed, such as a stream
 	stands        standing

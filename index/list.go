@@ -5,8 +5,6 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
-	"errors"
-	"io"
 	"strconv"
 )
 
@@ -78,36 +76,23 @@ func (t *reading) plan(ctx context.Context, filters []Filter) (*plan, error) {
 	return p, nil
 }
 
-// scan returns the experiments for which p holds, with the value of one of its subjects. It goes around database/sql, which costs as
-// much as SQLite.
+// scan returns the experiments for which p holds, with the value of one of its subjects.
 func (t *reading) scan(ctx context.Context, p *plan, by int) ([]found, error) {
 	text := "SELECT ord, stands, scan FROM experiment WHERE stands IN (1, 2)"
 	if p.deleted {
 		text = "SELECT ord, stands, scan FROM experiment WHERE stands != 0"
 	}
 	var all []found
-	err := t.Raw(func(c any) error {
-		rows, err := c.(driver.QueryerContext).QueryContext(ctx, text, nil)
-		if err != nil {
+	err := t.each(ctx, 3, text, func(row []driver.Value) error {
+		if err := p.read(blobOf(row[2]), standing(row[1].(int64))); err != nil {
 			return err
 		}
-		defer rows.Close()
-		for row := make([]driver.Value, 3); ; {
-			if err := rows.Next(row); err != nil {
-				if errors.Is(err, io.EOF) {
-					return nil
-				}
-				return err
-			}
-			if err := p.read(row[2].([]byte), standing(row[1].(int64))); err != nil {
-				return err
-			}
-			p.rows++
-			if p.holds(p) {
-				created, _ := p.slots[createdSlot].Int64()
-				all = append(all, found{row[0].(int64), p.values[by], created, p.slots[idSlot].Text()})
-			}
+		p.rows++
+		if p.holds(p) {
+			created, _ := p.slots[createdSlot].Int64()
+			all = append(all, found{row[0].(int64), p.values[by], created, p.slots[idSlot].Text()})
 		}
+		return nil
 	})
 	return all, err
 }
@@ -160,26 +145,21 @@ type stored struct {
 }
 
 // states reads experiments.
-func (t *reading) states(ctx context.Context, where string, args ...any) ([]stored, error) {
-	rows, err := t.query(ctx, "SELECT ord, id, stands, version, doc FROM experiment JOIN doc USING (ord) WHERE "+where, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
+func (t *reading) states(ctx context.Context, where string, args ...driver.Value) ([]stored, error) {
 	var all []stored
-	for rows.Next() {
-		var s stored
-		var ord int64
-		var id, doc sql.RawBytes
-		if err := rows.Scan(&ord, &id, &s.stands, &s.version, &doc); err != nil {
-			return nil, err
-		}
-		if s.state, err = parseState(ord, idOf(id), doc); err != nil {
-			return nil, err
-		}
-		all = append(all, s)
-	}
-	return all, rows.Err()
+	text := "SELECT ord, id, stands, version, doc FROM experiment JOIN doc USING (ord) WHERE " + where
+	err := t.each(ctx, 5, text, func(row []driver.Value) error {
+		s, err := parseState(row[0].(int64), idOf(blobOf(row[1])), blobOf(row[4]))
+		all = append(all, stored{s, standing(row[2].(int64)), row[3].(int64)})
+		return err
+	}, args...)
+	return all, err
+}
+
+// blobOf returns the bytes of a column, nil for what is no blob.
+func blobOf(v driver.Value) []byte {
+	b, _ := v.([]byte)
+	return b
 }
 
 // experiment returns a row of the index. Its best commit is looked up if the process that folded it knew another primary metric.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,7 +24,7 @@ func (x *Index) ByOrd(ctx context.Context, ord int64) (*Experiment, error) {
 	return x.oneExperiment(ctx, fmt.Sprint("number ", ord), "ord = ?", ord)
 }
 
-func (x *Index) oneExperiment(ctx context.Context, name, where string, arg any) (e *Experiment, err error) {
+func (x *Index) oneExperiment(ctx context.Context, name, where string, arg driver.Value) (e *Experiment, err error) {
 	err = x.read(ctx, "read experiment", func(t *reading) error {
 		states, err := t.states(ctx, "stands IN (1, 2) AND "+where, arg)
 		if err != nil {

@@ -87,7 +87,13 @@ func (f *fold) experiment(ctx context.Context, r *repository.Record) error {
 	if err := f.loadSource(ctx, p); err != nil {
 		return err
 	}
-	p.row, p.line, p.sourceChanged, p.refold = v, r.Line, true, true
+	p.row, p.line, p.sourceChanged = v, r.Line, true
+	p.light = r.Experiment.Experiment
+	for field, known := range p.facts {
+		if err := repository.SetField(&p.light, field.name, known.value); err != nil {
+			return errBlob
+		}
+	}
 	return nil
 }
 
@@ -103,12 +109,15 @@ func (f *fold) set(ctx context.Context, r *repository.Record) (bad, err error) {
 	v := versionOf(r.Set.At, r.Hash)
 	p.lastSet = max(p.lastSet, v.at)
 	for field, value := range factsOf(r.Set) {
-		if err := repository.SetField(&replicate.Experiment{}, field.name, value); err != nil {
-			bad = errors.Join(bad, err)
-		} else if known, ok := p.facts[field]; !ok || known.version.less(v) {
-			p.facts[field] = fact{v, value}
-			p.sourceChanged, p.refold = true, true
+		if known, ok := p.facts[field]; ok && !known.version.less(v) {
+			continue
 		}
+		light := p.light
+		if err := repository.SetField(&light, field.name, value); err != nil {
+			bad = errors.Join(bad, err)
+			continue
+		}
+		p.light, p.facts[field], p.sourceChanged = light, fact{v, value}, true
 	}
 	return bad, nil
 }
@@ -130,24 +139,22 @@ func (f *fold) addCommit(ctx context.Context, r *repository.Record) error {
 		return err
 	}
 	dead := v.killed(max(deletedAt, p.deletedAt))
-	ord := int64(0)
-	switch {
-	case known != nil:
-		ord, p.rescan = known.ord, true
-	default:
-		f.commits++
-		f.pendingCommits++
-		ord = f.commits
-		if !dead {
-			p.addCommit(&Commit{Ord: ord, Commit: *c}, f.options)
-		}
+	p.touched = true
+	if known != nil {
+		p.rescan, known.version = true, v
+		return f.exec(ctx, "UPDATE commits SET dead = ?, version = ?, at = ?, hash = ?, line = ? WHERE ord = ?",
+			dead, f.next, v.at, int64(v.hash), r.Line, known.ord)
+	}
+	f.commits++
+	f.pendingCommits++
+	if !dead {
+		p.addCommit(&Commit{Ord: f.commits, Commit: *c}, f.options)
 	}
 	if p.commitsHere != nil {
-		p.commitsHere[c.ID] = &commitVersion{ord, v}
+		p.commitsHere[c.ID] = &commitVersion{f.commits, v}
 	}
-	p.touched = true
-	return f.exec(ctx, `INSERT OR REPLACE INTO commits (ord, experiment, id, dead, version, at, hash, line) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		ord, p.ord, idBytes(c.ID), dead, f.next, v.at, int64(v.hash), r.Line)
+	return f.exec(ctx, "INSERT INTO commits (ord, experiment, id, dead, version, at, hash, line) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+		f.commits, p.ord, idBytes(c.ID), dead, f.next, v.at, int64(v.hash), r.Line)
 }
 
 // knownCommit returns what is known of a commit of p, nil if it is new.

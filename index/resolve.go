@@ -93,13 +93,13 @@ const maxCandidates = 100
 
 // candidates returns everything with a prefix, and every experiment of a name.
 func (t *reading) candidates(ctx context.Context, ref string) ([]candidate, error) {
-	states, err := t.states(ctx, "stands IN (1, 2) AND name = ? AND name != '' ORDER BY created DESC LIMIT ?", ref, maxCandidates)
+	states, err := t.states(ctx, "stands IN (1, 2) AND name = ? AND name != '' ORDER BY created DESC LIMIT ?", ref, int64(maxCandidates))
 	if err != nil {
 		return nil, err
 	}
 	var commits []*Commit
 	if from, to, ok := idRange(ref); ok {
-		byID, err := t.states(ctx, "stands IN (1, 2) AND id BETWEEN ? AND ? LIMIT ?", from, to, maxCandidates)
+		byID, err := t.states(ctx, "stands IN (1, 2) AND id BETWEEN ? AND ? LIMIT ?", from, to, int64(maxCandidates))
 		if err != nil {
 			return nil, err
 		}
@@ -164,10 +164,10 @@ func (t *reading) describeOne(c candidate) string {
 		if name := c.experiment.light.Name; name != "" {
 			text += " " + strconv.Quote(name)
 		}
-		return text + ", " + Ago(c.experiment.created(), t.options.Now())
+		return text + ", " + ago(c.experiment.created(), t.options.Now())
 	}
 	if c.commit.Step == replicate.NoStep {
-		return "commit, " + Ago(c.commit.Time, t.options.Now())
+		return "commit, " + ago(c.commit.Time, t.options.Now())
 	}
 	return fmt.Sprintf("commit, step %d", c.commit.Step)
 }
@@ -241,8 +241,8 @@ func (t *reading) unknown(ctx context.Context, ref string) error {
 	return err
 }
 
-// Ago says how long ago a time was: "40 seconds ago" up to 30 days, then the date in the zone of now.
-func Ago(t, now time.Time) string {
+// ago says how long ago a time was: "40 seconds ago" up to 30 days, then the date in the zone of now.
+func ago(t, now time.Time) string {
 	d := now.Sub(t)
 	const day = 24 * time.Hour
 	switch {
