@@ -101,7 +101,7 @@ func fixtures() []fixtureExperiment {
 				{ID: "a122e85a4f5061728394a5b6c7d8e9fa", Time: epoch.Add(31 * time.Minute), Step: 54, Metrics: metrics(0.2040871, 0.9)},
 			},
 			set: map[string]any{"status": "failed", "ended": epoch.Add(32 * time.Minute), "exit_code": 1,
-				"error": replicate.Failure{Type: "ValueError", Message: "bad shape", Traceback: "Traceback (most recent call last):\nValueError: bad shape\n"},
+				"error":  replicate.Failure{Type: "ValueError", Message: "bad shape", Traceback: "Traceback (most recent call last):\nValueError: bad shape\n"},
 				"python": replicate.Python{Version: "3.11.2", Packages: map[string]string{"numpy": "1.24.2"}}},
 		},
 		{

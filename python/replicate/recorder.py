@@ -237,8 +237,8 @@ class Recorder:
         """
         if self.gone:
             return None
-        number = next(self._ids)
-        reply = _Reply(_line({"id": number, **request}), then)
+        request["id"] = number = next(self._ids)
+        reply = _Reply(_line(request), then)
         self._replies[number] = reply
         self._put(reply.line, False)
         me = get_ident()
@@ -254,7 +254,8 @@ class Recorder:
 
     def last_words(self, request: dict, seconds: float = 1.0):
         """Sends a request from a signal handler that ends the process: the code it has interrupted never goes on."""
-        self._put(_line({"id": next(self._ids), **request}), False)
+        request["id"] = next(self._ids)
+        self._put(_line(request), False)
         until = monotonic() + seconds
         try:
             with self._lock:
@@ -376,7 +377,7 @@ class Recorder:
                 raise error(f"start the recorder {binary}: it does not answer as replicate does", "unavailable",
                             "another program of that name? set REPLICATE_BINARY to the right one") from None
             try:
-                return process, ok(process.call({"id": next(self._ids), "op": "init", **self._init}, 1e9, self.notes))
+                return process, ok(process.call(dict(self._init, id=next(self._ids), op="init"), 1e9, self.notes))
             except (OSError, ValueError):
                 raise error(f"start the recorder {binary}: it went away at the start", "internal") from None
         except BaseException:
