@@ -17,12 +17,13 @@ import (
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/fs/view"
+	"github.com/replicate/replicate/storage/storagetest/require"
 )
 
 // TestMain also is the mount processes of the tests: Options.Self names this binary.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "mount-process" {
-		if err := Process(context.Background(), os.Args[2], openMirror); err != nil {
+		if err := Process(context.Background(), os.Args[2], openAny); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -35,7 +36,21 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) == 5 && strings.HasSuffix(os.Args[0], "/mounter") {
+		if err := asUser(os.Args[1], os.Args[2], os.Args[3], os.Args[4]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
+}
+
+func openAny(ctx context.Context, o Options) (View, error) {
+	if strings.HasPrefix(o.Storage, "file:") {
+		return Open(ctx, o)
+	}
+	return openMirror(ctx, o)
 }
 
 // A mirror is a view of a folder on disk, taken when it is opened: the simplest view there is, to try the server and its
@@ -203,28 +218,12 @@ func (path fileAt) ReadAt(p []byte, off int64) (int, error) {
 	return f.ReadAt(p, off)
 }
 
-// needs skips a test, by name, that lacks something, or fails it where everything is required.
-func needs(t testing.TB, ok bool, what string) {
-	t.Helper()
-	if ok {
-		return
-	}
-	if os.Getenv("REPLICATE_TEST_REQUIRE") == "all" {
-		t.Fatalf("needs %s", what)
-	}
-	t.Skipf("needs %s", what)
-}
-
+// needsMount ends a test on a machine that cannot mount, or lacks a program.
 func needsMount(t testing.TB, programs ...string) {
 	t.Helper()
-	f, err := os.OpenFile(fuseDevice, os.O_RDWR, 0)
-	if err == nil {
-		f.Close()
-	}
-	needs(t, err == nil, fuseDevice)
+	require.Fuse(t)
 	for _, p := range programs {
-		_, err := exec.LookPath(p)
-		needs(t, err == nil, p)
+		require.Program(t, p)
 	}
 }
 

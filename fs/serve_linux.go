@@ -33,7 +33,9 @@ func serve(ctx context.Context, v View, o order, words io.Writer) error {
 	ctx, stop := context.WithCancel(ctx)
 	var wait sync.WaitGroup
 	wait.Go(func() { beat(ctx, words) })
-	wait.Go(func() { newNotifier(s).run(ctx) })
+	if !s.pinned {
+		wait.Go(func() { newNotifier(s).run(ctx) })
+	}
 	served := make(chan struct{})
 	go func() { k.Serve(); close(served) }()
 	select {

@@ -130,6 +130,9 @@ func (s *server) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *f
 	s.counts[opLookup].Add(1)
 	s.touch()
 	dir := view.ID(h.NodeId)
+	if len(name) > maxNameLen {
+		return fuse.Status(syscall.ENAMETOOLONG)
+	}
 	if s.view.Life(dir) != view.Forever && view.Noise(name) {
 		out.SetEntryTimeout(always)
 		return fuse.OK
@@ -322,6 +325,7 @@ func (s *server) options() *fuse.MountOptions {
 		Name:                     fsType,
 		ExplicitDataCacheControl: true, // pages go only when we say so: a node's content never changes
 		EnableSymlinkCaching:     true,
+		DisableSplice:            true, // we answer from memory
 		DisableXAttrs:            true, // ENOSYS once, instead of two requests for each file of `ls -l`
 		MaxBackground:            64,   // the default of 12 starves read-ahead on a slow store
 		MaxWrite:                 maxRead,

@@ -83,6 +83,7 @@ type Index interface {
 	Resolve(ctx context.Context, ref string) (index.Target, error)
 	ByOrd(ctx context.Context, ord int64) (*index.Experiment, error)
 	CommitByOrd(ctx context.Context, ord int64) (*index.Commit, error)
+	Commit(ctx context.Context, id replicate.ID) (*index.Commit, error)
 	CommitsOf(ctx context.Context, experiment replicate.ID) ([]*index.Commit, error)
 	Row(ctx context.Context, c *index.Commit) (repository.Row, error)
 	Streams(ctx context.Context, experiment replicate.ID, kind repository.StreamKind) ([]repository.StreamRow, error)
@@ -151,14 +152,17 @@ func NewCommit(ctx context.Context, x Index, r *repository.Repository, cacheDir 
 	if err != nil {
 		return nil, err
 	}
-	t, err := x.Resolve(ctx, string(id))
-	switch {
-	case err != nil:
-		return nil, err
-	case t.Commit == nil:
-		return nil, replicate.Errorf(replicate.Usage, "%s is no commit", id)
+	c, err := x.Commit(ctx, id)
+	if replicate.KindOf(err) == replicate.NotFound { // of an index that was never synced, or long ago
+		if _, err := x.Sync(ctx); err != nil {
+			return nil, err
+		}
+		c, err = x.Commit(ctx, id)
 	}
-	v.root = newID(commitDirFlat, t.Commit.Ord, 0)
+	if err != nil {
+		return nil, err
+	}
+	v.root = newID(commitDirFlat, c.Ord, 0)
 	return v, nil
 }
 

@@ -1,0 +1,488 @@
+package fs
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/disk"
+	"github.com/replicate/replicate/storage/repository"
+	"github.com/replicate/replicate/storage/storagetest/require"
+)
+
+// A project is a folder with a repository on disk, recorded in by the real writer.
+type project struct {
+	t     testing.TB
+	root  string
+	store *disk.Store
+	spool *repository.Spool
+}
+
+func newProject(t testing.TB, root string) *project {
+	t.Helper()
+	p := &project{t: t, root: root}
+	var err error
+	p.store, err = disk.New(filepath.Join(tempDir(t), "storage"))
+	check(t, err)
+	r, err := repository.Create(t.Context(), p.store)
+	check(t, err)
+	p.spool, err = repository.OpenSpool(t.Context(), r, "")
+	check(t, err)
+	return p
+}
+
+func (p *project) options() Options {
+	o := testOptions(p.t, "")
+	o.Storage = p.store.URL()
+	return o
+}
+
+func (p *project) begin() (*repository.Writer, replicate.ID) {
+	p.t.Helper()
+	id, err := replicate.NewID(rand.Reader)
+	check(p.t, err)
+	w, _, err := p.spool.Begin(p.t.Context(), replicate.Experiment{ID: id, Created: time.Now()}, repository.WriterOptions{Root: p.root})
+	check(p.t, err)
+	return w, id
+}
+
+func (p *project) commit(w *repository.Writer, step int) replicate.ID {
+	p.t.Helper()
+	row, _, err := w.Commit(p.t.Context(), repository.CommitRequest{Step: replicate.Step(step), Time: time.Now(),
+		Metrics: replicate.Values{{Name: "loss", Value: replicate.Float(1 / float64(step+1))}}})
+	check(p.t, err)
+	return row.ID
+}
+
+func (p *project) end(w *repository.Writer) {
+	p.t.Helper()
+	check(p.t, w.End(p.t.Context(), replicate.Finished, nil))
+}
+
+// TestMountedCommitIsTheDirectory compares the working directory at the time of a commit with the commit in a mount, by tools that
+// are not ours: below commits/, below experiments/, mounted alone, and copied out.
+func TestMountedCommitIsTheDirectory(t *testing.T) {
+	needsMount(t, "rsync", "tar", "diff")
+	tree := hostile(t)
+	check(t, os.Remove(filepath.Join(tree, "sub/.git"))) // never saved
+	big := make([]byte, 9<<20)
+	_, err := rand.Read(big)
+	check(t, err)
+	check(t, os.WriteFile(filepath.Join(tree, "big.bin"), big, 0o644))
+	must(t, tree, "touch", "-d", "2011-01-01 01:01:01.000000001", "empty dir", "sub", ".")
+	p := newProject(t, tree)
+	w, id := p.begin()
+	commit := p.commit(w, 7)
+	p.end(w)
+	check(t, os.RemoveAll(filepath.Join(tree, ".replicate")))
+
+	mnt := mount(t, p.options())
+	for _, path := range []string{"commits/" + commit.Short(), "latest/latest/", "experiments/" + id.Short() + "/commits/00000007-" + commit.Short()} {
+		got := filepath.Join(mnt, path)
+		must(t, "/", "diff", "-r", "--no-dereference", tree+"/", got+"/")
+		if out := must(t, "/", "rsync", "-nrlpci", "--delete", tree+"/", got+"/"); out != "" {
+			t.Errorf("rsync would change %s:\n%s", path, out)
+		}
+	}
+	check(t, os.Chtimes(tree, time.Time{}, rootTime(t, filepath.Join(mnt, "commits", commit.Short()))))
+	same(t, tree, filepath.Join(mnt, "commits", commit.Short()))
+	copied := filepath.Join(tempDir(t), "copy")
+	must(t, "/", "cp", "-a", filepath.Join(mnt, "commits", commit.Short()), copied)
+	same(t, tree, copied)
+
+	pinned := p.options()
+	pinned.Commit = string(commit)
+	same(t, tree, mount(t, pinned))
+}
+
+// rootTime is the time of a directory, by another process: the mount is served by a child, but rules are rules.
+func rootTime(t *testing.T, dir string) time.Time {
+	t.Helper()
+	var sec, nsec int64
+	_, err := fmt.Sscanf(strings.Replace(must(t, "/", "stat", "-c", "%.9Y", dir), ".", " ", 1), "%d %d", &sec, &nsec)
+	check(t, err)
+	return time.Unix(sec, nsec)
+}
+
+// TestNewThingsAppearWithinASecond commits and looks, with names that were missing before remembered by the kernel as missing.
+func TestNewThingsAppearWithinASecond(t *testing.T) {
+	needsMount(t)
+	p := newProject(t, hostile(t))
+	w, id := p.begin()
+	mnt := mount(t, p.options())
+	within := func(what string, limit time.Duration, seen func() bool) {
+		t.Helper()
+		start := time.Now()
+		for !seen() {
+			if time.Since(start) > limit {
+				t.Fatalf("%s is not there after %v", what, limit)
+			}
+			pause(context.Background(), 10*time.Millisecond)
+		}
+	}
+	exists := func(path string) func() bool {
+		return func() bool { _, err := run(t, mnt, "ls", path); return err == nil }
+	}
+	within("the experiment", time.Second, exists("experiments/"+id.Short()+"/commits"))
+	if exists("experiments/" + id.Short() + "/latest")() {
+		t.Fatal("latest is there before any commit")
+	}
+	for step := range 5 {
+		commit := p.commit(w, step)
+		name := fmt.Sprintf("experiments/%s/commits/%08d-%s", id.Short(), step, commit.Short())
+		within("commit "+name, time.Second, exists(name+"/plain.txt"))
+		within("commits/", time.Second, exists("commits/"+commit.Short()))
+		within("latest", time.Second, func() bool {
+			out, _ := run(t, mnt, "readlink", "latest/latest")
+			return strings.Contains(out, commit.Short())
+		})
+		within("the listing", time.Second, func() bool {
+			out, _ := run(t, mnt, "ls", "latest/commits")
+			return strings.Count(out, "\n") == step+1
+		})
+		within("experiments.csv", time.Second, func() bool {
+			out, _ := run(t, mnt, "cat", "experiments.csv")
+			return strings.Contains(out, fmt.Sprintf(",%d,", step+1))
+		})
+	}
+	check(t, w.Output([]byte("one line\n")))
+	within("output.log", time.Second, func() bool { out, _ := run(t, mnt, "cat", "latest/output.log"); return out == "one line\n" })
+	other, otherID := p.begin()
+	within("another experiment as latest", time.Second, func() bool {
+		out, _ := run(t, mnt, "readlink", "latest")
+		return strings.Contains(out, otherID.Short())
+	})
+	p.end(other)
+	p.end(w)
+	within("the end", time.Second, func() bool {
+		out, _ := run(t, mnt, "cat", "experiments/"+id.Short()+"/experiment.json")
+		return strings.Contains(out, `"finished"`)
+	})
+}
+
+// TestTailOfGrowingFiles follows metrics.csv and output.log in every way while they grow: no NUL, no half line, nothing lost, the
+// last byte within a second.
+func TestTailOfGrowingFiles(t *testing.T) {
+	needsMount(t, "tail", "python3")
+	p := newProject(t, hostile(t))
+	w, id := p.begin()
+	log := func(i int) {
+		check(t, w.Log(repository.Point{Step: replicate.Step(i), Time: time.Now(), Metrics: replicate.Values{{Name: "loss", Value: replicate.Int(int64(i))}}}))
+		check(t, w.Output(fmt.Appendf(nil, "line %d\n", i)))
+	}
+	log(0)
+	check(t, w.Flush(t.Context()))
+	mnt := mount(t, p.options())
+	dir := filepath.Join(mnt, "experiments", id.Short())
+	waitFor(t, func() bool { _, err := run(t, "/", "ls", dir+"/output.log"); return err == nil })
+
+	const appends = 3000
+	followers := map[string]*exec.Cmd{
+		"tail -f output":  exec.Command("tail", "-n", "+1", "-f", dir+"/output.log"),
+		"tail -F output":  exec.Command("tail", "-n", "+1", "-F", dir+"/output.log"),
+		"tail -f metrics": exec.Command("tail", "-n", "+2", "-f", dir+"/metrics.csv"),
+		"tail -F metrics": exec.Command("tail", "-n", "+2", "-F", dir+"/metrics.csv"),
+		"kept descriptor": exec.Command("python3", "-u", "-c", keptDescriptor, dir+"/metrics.csv"),
+	}
+	out := map[string]*lockedBuffer{}
+	for name, cmd := range followers {
+		out[name] = new(lockedBuffer)
+		cmd.Stdout = out[name]
+		check(t, cmd.Start())
+		defer cmd.Wait()         //nolint:errcheck // killed
+		defer cmd.Process.Kill() //nolint:errcheck
+	}
+	for _, b := range out {
+		waitFor(t, func() bool { return b.String() != "" })
+	}
+	reopened := exec.Command("python3", "-u", "-c", reopens, dir+"/metrics.csv", dir+"/output.log")
+	var complaints bytes.Buffer
+	reopened.Stdout = &complaints
+	check(t, reopened.Start())
+	for i := 1; i < appends; i++ {
+		log(i)
+		switch i % 500 {
+		case 100:
+			p.commit(w, i)
+		case 300:
+			check(t, w.Flush(t.Context()))
+		}
+	}
+	end := time.Now()
+	for name, b := range out {
+		last := fmt.Sprintf("line %d\n", appends-1)
+		if strings.HasSuffix(name, "metrics") || name == "kept descriptor" {
+			last = fmt.Sprintf("Z,%d\n", appends-1)
+		}
+		for !strings.HasSuffix(b.String(), last) {
+			if time.Since(end) > 2500*time.Millisecond { // tail itself looks once a second
+				text := b.String()
+				t.Fatalf("%s: does not end with %q but with %q", name, last, text[max(0, len(text)-80):])
+			}
+			pause(context.Background(), 10*time.Millisecond)
+		}
+		checkFollowed(t, name, b.String(), appends)
+	}
+	check(t, reopened.Process.Signal(syscall.SIGTERM))
+	if err := reopened.Wait(); err == nil || complaints.Len() > 0 {
+		t.Errorf("who opens it again and again: %s", complaints.String())
+	}
+	p.end(w)
+}
+
+// keptDescriptor reads on through one descriptor, skipping the header.
+const keptDescriptor = `
+import os, sys, time
+f = os.open(sys.argv[1], os.O_RDONLY)
+rest = b""
+first = True
+while True:
+    size = os.fstat(f).st_size
+    data = os.read(f, 1 << 20)
+    if not data:
+        time.sleep(0.005)
+        continue
+    if not data.endswith(b"\n"): print("half a line")
+    if first: data = data.split(b"\n", 1)[1]
+    first = False
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+`
+
+// reopens opens files again and again and says what is wrong with them.
+const reopens = `
+import sys
+sizes = {}
+while True:
+    for path in sys.argv[1:]:
+        data = open(path, "rb").read()
+        if b"\0" in data: print(path, "has a NUL")
+        if len(data) < sizes.get(path, 0): print(path, "shrank")
+        if path.endswith(".csv") and not data.endswith(b"\n"): print(path, "ends within a line")
+        sizes[path] = len(data)
+`
+
+func checkFollowed(t *testing.T, name, text string, appends int) {
+	t.Helper()
+	if strings.Contains(text, "\x00") {
+		t.Errorf("%s: has a NUL", name)
+	}
+	next := 0
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "tail: ") || !strings.HasSuffix(line, fmt.Sprintf("Z,%d\n", next)) && line != fmt.Sprintf("line %d\n", next) {
+			if strings.Count(line, ",") == 3 && !strings.Contains(line, ",,") { // the point of a commit
+				continue
+			}
+			t.Fatalf("%s: line %d is %q", name, next, line)
+		}
+		next++
+	}
+	if next != appends {
+		t.Errorf("%s: %d lines instead of %d", name, next, appends)
+	}
+}
+
+// A lockedBuffer is a bytes.Buffer for a process that writes and a test that looks.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer // guarded by mu
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestMissingPackIsAnErrorOfItsFilesAlone(t *testing.T) {
+	needsMount(t)
+	root := tempDir(t)
+	p := newProject(t, root)
+	big := make([]byte, 3<<20)
+	_, err := rand.Read(big)
+	check(t, err)
+	w, _ := p.begin()
+	check(t, os.WriteFile(root+"/model", big, 0o644))
+	broken := p.commit(w, 0)
+	packs := must(t, "/", "find", p.store.Dir()+"/pack", "-size", "+1000k", "-type", "f")
+	check(t, os.WriteFile(root+"/model", []byte("small"), 0o644))
+	fine := p.commit(w, 1)
+	p.end(w)
+	for path := range strings.Lines(packs) {
+		check(t, os.Remove(strings.TrimSpace(path)))
+	}
+	o := p.options()
+	mnt := mount(t, o)
+	if out, err := run(t, mnt, "cat", "commits/"+broken.Short()+"/model"); err == nil || !strings.Contains(out, "Input/output error") {
+		t.Errorf("the broken file: %v, %.100s", err, out)
+	}
+	if out := must(t, mnt, "cat", "commits/"+fine.Short()+"/model"); out != "small" {
+		t.Errorf("another commit reads %q", out)
+	}
+	log, _ := os.ReadFile(stateOf(o.StateDir, o.Dir).path("log"))
+	if !strings.Contains(string(log), broken.Short()) {
+		t.Errorf("the log does not name the commit:\n%s", log)
+	}
+}
+
+// TestOrdinaryUser does everything as somebody who is not root, through fusermount3.
+func TestOrdinaryUser(t *testing.T) {
+	needsMount(t, "fusermount3", "useradd", "setpriv", "rsync", "tar")
+	require.Root(t)
+	const user = "replicate-test"
+	if _, err := run(t, "/", "id", user); err != nil {
+		must(t, "/", "useradd", "--no-create-home", user)
+		t.Cleanup(func() { must(t, "/", "userdel", user) })
+	}
+	info, err := os.Stat(fuseDevice)
+	check(t, err)
+	check(t, os.Chmod(fuseDevice, 0o666))
+	t.Cleanup(func() { check(t, os.Chmod(fuseDevice, info.Mode().Perm())) })
+
+	p := newProject(t, hostile(t))
+	w, _ := p.begin()
+	commit := p.commit(w, 0)
+	p.end(w)
+	o := p.options()
+	base, storage := filepath.Dir(o.Dir), filepath.Dir(p.store.Dir())
+	exe := filepath.Join(base, "mounter")
+	must(t, "/", "cp", o.Self[0], exe)
+	must(t, "/", "chown", "-R", user, base, storage)
+	must(t, "/", "chmod", "0755", base, storage)
+	as := func(program string, args ...string) (string, error) {
+		return run(t, "/", "setpriv", append([]string{"--reuid", user, "--regid", user, "--clear-groups", program}, args...)...)
+	}
+	t.Cleanup(func() { _, _ = run(t, "/", "umount", "-l", o.Dir) })
+	if out, err := as(exe, "mount", o.Storage, o.Dir, base); err != nil {
+		t.Fatal(out, err)
+	}
+	byUser, _, _ := mountAt(o.Dir)
+	if !byUser.ours() || byUser.source != o.Storage {
+		t.Errorf("the mount table says %+v", byUser)
+	}
+	if out, err := run(t, "/", "ls", o.Dir); err == nil {
+		t.Errorf("root may enter: %s", out)
+	}
+	dir := o.Dir + "/commits/" + commit.Short()
+	for command, want := range map[string]string{
+		"stat -c %a,%U locked; cat locked": "0," + user + "\nno mode\n", // nobody may read it, but who mounted it
+		"./script.sh":                      "ran\n",
+		"touch plain.txt 2>&1 | grep -o 'Read-only file system'": "Read-only file system\n",
+		"rm -f plain.txt 2>&1 | grep -o 'Read-only file system'": "Read-only file system\n",
+		"find . | wc -l": must(t, p.root, "sh", "-c", "find . -not -name .git -not -path './.replicate*' | wc -l"),
+	} {
+		if out, err := as("sh", "-c", "cd "+dir+" && "+command); err != nil || out != want {
+			t.Errorf("%s: %q, %v", command, out, err)
+		}
+	}
+	if out, err := as(exe, "umount", o.Storage, o.Dir, base); err != nil {
+		t.Error(out, err)
+	}
+	if _, still, _ := mountAt(o.Dir); still {
+		t.Error("the mount is still there")
+	}
+}
+
+// asUser mounts or unmounts in the process of another user.
+func asUser(verb, storage, dir, base string) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	o := Options{Dir: dir, Storage: storage, StateDir: base + "/state", CacheDir: base + "/cache", IndexDir: base + "/index",
+		Self: []string{exe, "mount-process"}}
+	if verb == "umount" {
+		_, err := Unmount(context.Background(), o.StateDir, dir)
+		return err
+	}
+	return Mount(context.Background(), o, nil, func(string) {})
+}
+
+// TestPOSIX are the checks of go-fuse's posixtest that only read.
+func TestPOSIX(t *testing.T) {
+	needsMount(t, "python3")
+	tree := hostile(t)
+	for i := range 500 {
+		check(t, os.MkdirAll(filepath.Join(tree, "many"), 0o755))
+		check(t, os.WriteFile(filepath.Join(tree, "many", fmt.Sprintf("f%03d", i)), nil, 0o644))
+	}
+	mnt := mount(t, testOptions(t, tree))
+	out := must(t, mnt, "python3", "-c", `
+import os, errno, threading
+names = sorted(os.listdir("many"))
+assert names == ["f%03d" % i for i in range(500)], names
+assert sorted(os.listdir("many")) == names
+d = os.open(".", os.O_RDONLY)
+ino = {e.name: e.inode() for e in os.scandir("many")}
+assert all(os.lstat("many/" + n).st_ino == i for n, i in ino.items())
+f = os.open("sub/deeper/x", os.O_RDONLY)
+size = os.fstat(f).st_size
+assert os.lseek(f, 0, os.SEEK_HOLE) == size and os.lseek(f, 5, os.SEEK_DATA) == 5
+for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+    try: os.lseek(f, size, whence); assert False
+    except OSError as e: assert e.errno == errno.ENXIO, e
+assert os.readlink("dangling") == "no/where"
+g = os.open("plain.txt", os.O_RDONLY, dir_fd=d)
+assert os.read(g, 100) == b"hello\n" and os.pread(g, 3, 2) == b"llo" and os.pread(g, 3, 100) == b""
+def opens():
+    for _ in range(200): os.close(os.open("plain.txt", os.O_RDONLY))
+before = len(os.listdir("/proc/self/fd"))
+threads = [threading.Thread(target=opens) for _ in range(8)]
+for t in threads: t.start()
+for t in threads: t.join()
+assert len(os.listdir("/proc/self/fd")) == before
+s = os.statvfs(".")
+assert s.f_bfree == 0 and s.f_namemax == 255 and s.f_flag & os.ST_RDONLY
+try: os.stat("plain.txt/x"); assert False
+except NotADirectoryError: pass
+try: os.listdir("plain.txt"); assert False
+except NotADirectoryError: pass
+try: os.stat("n" * 256); assert False
+except OSError as e: assert e.errno == errno.ENAMETOOLONG, e
+import mmap
+m = mmap.mmap(f, size, prot=mmap.PROT_READ)
+assert m[:] == b"0123456789" * 20000
+out = os.open("/dev/null", os.O_WRONLY)
+assert os.sendfile(out, f, 0, size) == size
+`)
+	if out != "" {
+		t.Error(out)
+	}
+	// Directories are read on at every position.
+	must(t, mnt, "python3", "-c", `
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.opendir.restype = ctypes.c_void_p
+libc.telldir.argtypes = [ctypes.c_void_p]; libc.telldir.restype = ctypes.c_long
+libc.seekdir.argtypes = [ctypes.c_void_p, ctypes.c_long]
+libc.readdir.argtypes = [ctypes.c_void_p]; libc.readdir.restype = ctypes.c_void_p
+def name(p): return ctypes.string_at(p + 19)
+d = libc.opendir(b"many")
+seen = []
+while True:
+    at = libc.telldir(d)
+    e = libc.readdir(d)
+    if not e: break
+    seen.append((at, name(e)))
+assert len(seen) == 502, len(seen)
+for at, n in seen[::-7]:
+    libc.seekdir(d, at)
+    assert name(libc.readdir(d)) == n, (at, n)
+`)
+}
