@@ -145,6 +145,7 @@ func (w *world) startRecorder(c *cli.Context) (*recorderProcess, error) {
 		r.env = []string{"REPLICATE_STORAGE=" + url}
 	}
 	process := exec.Command(self, args...)
+	process.Args[0] = "replicate"
 	in, err := process.StdinPipe()
 	if err != nil {
 		return nil, err
