@@ -319,7 +319,8 @@ func (s *server) isNew(warning string) bool {
 
 // largest returns the paths with the most bytes first, and no more of them than people want to know.
 func largest(left []repository.LeftOut) []repository.LeftOut {
-	sorted := slices.SortedStableFunc(slices.Values(left), func(a, b repository.LeftOut) int { return cmp.Compare(b.Bytes, a.Bytes) })
+	sorted := append([]repository.LeftOut{}, left...) // never null
+	slices.SortStableFunc(sorted, func(a, b repository.LeftOut) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	return sorted[:min(len(sorted), maxLeftOut)]
 }
 
