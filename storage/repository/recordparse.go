@@ -64,8 +64,8 @@ func (r *Record) check() error {
 		return missing("an id")
 	case r.Set != nil && r.Set.At.IsZero(), r.Delete != nil && r.Delete.At.IsZero():
 		return missing("a time")
-	case r.Stream != nil && r.Stream.Writer == "":
-		return missing("a writer")
+	case r.Stream != nil && (r.Stream.Stream == "" || r.Stream.Writer == ""):
+		return missing("a stream and a writer")
 	case r.Stream != nil && (r.Stream.Frame == nil) == (r.Stream.Inline == nil):
 		return missing("exactly one of frame and inline")
 	}

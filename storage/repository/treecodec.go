@@ -240,8 +240,8 @@ func (d *treeDecoder) head(line, raw []byte) (files, total int64, err error) {
 	case version > treeVersion:
 		return 0, 0, fmt.Errorf("version %d needs a newer replicate", version)
 	}
-	// An entry with nothing but a short path takes 50 bytes; the count of a damaged line must not decide what is allocated.
-	d.tree.Entries = make([]Entry, 0, min(files+files/8+16, int64(bytes.Count(raw, []byte{'\n'}))))
+	// The room is for what a frame can hold: the shortest line that is written has 40 bytes, whatever the first line says.
+	d.tree.Entries = make([]Entry, 0, min(bytes.Count(raw, []byte{'\n'}), len(raw)/40))
 	return files, total, c.end()
 }
 
