@@ -3,6 +3,8 @@ package main
 import (
 	"io"
 	"os"
+	"os/user"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +40,17 @@ func newWorld() *world {
 		}
 	}
 	return w
+}
+
+// user is who did something, for records: $REPLICATE_USER, else the name of the operating system's account.
+func (w *world) user() string {
+	if name := w.getenv("REPLICATE_USER"); name != "" {
+		return name
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return strconv.Itoa(os.Getuid())
 }
 
 func isTerminal(f *os.File) bool {

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/index"
+	"github.com/replicate/replicate/storage/repository"
+)
+
+const rmHelp = `Deletes experiments and commits: it lists them, asks, and then nothing shows them any more.
+All ids are found before anything is deleted. An experiment takes its commits along.`
+
+func rmCommand(w *world) *cli.Command {
+	return &cli.Command{
+		Name: "rm", Aliases: []string{"delete"},
+		Usage:       "delete experiments and commits",
+		ArgsUsage:   "ID...",
+		Description: rmHelp,
+		Flags:       append([]cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "delete without asking"}}, storageFlags()...),
+		Action:      func(c *cli.Context) error { return rm(c, w) },
+	}
+}
+
+func rm(c *cli.Context, w *world) error {
+	if err := wantArgs(c, 1, -1, "ID"); err != nil {
+		return err
+	}
+	s, err := w.open(c)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	var records []repository.Record
+	var experiments, commits int64
+	for _, ref := range c.Args().Slice() {
+		t, err := s.resolve(ref)
+		if err != nil {
+			return err
+		}
+		record, err := s.deletion(t)
+		if err != nil {
+			return err
+		}
+		records = append(records, record)
+		if t.Commit != nil {
+			commits++
+			w.say("%s  commit, step %s", t.Commit.ID.Short(), step(t.Commit.Step))
+		} else {
+			experiments++
+			commits += t.Experiment.Commits
+			w.say("%s  experiment, %s, %s", t.Experiment.ID.Short(), t.Experiment.Status, plural(t.Experiment.Commits, "commit"))
+		}
+	}
+	if !c.Bool("force") {
+		yes, err := w.confirm("delete " + counted(experiments, commits) + "?")
+		if err != nil {
+			return err
+		}
+		if !yes {
+			return replicate.Errorf(replicate.Conflict, "nothing was deleted").WithHint("-f deletes without asking")
+		}
+	}
+	if err := s.repo.Append(s.ctx, records...); err != nil {
+		return err
+	}
+	w.say("deleted")
+	return w.verdict()
+}
+
+// counted returns "1 experiment, 55 commits", without what there is none of.
+func counted(experiments, commits int64) string {
+	var parts []string
+	if experiments > 0 {
+		parts = append(parts, plural(experiments, "experiment"))
+	}
+	if commits > 0 || experiments == 0 {
+		parts = append(parts, plural(commits, "commit"))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// deletion makes the record that kills the rows of a target: not before now, and late enough for the last of them.
+func (s *session) deletion(t index.Target) (repository.Record, error) {
+	id, last := t.Experiment.ID, time.Time{}
+	var err error
+	if t.Commit != nil {
+		id = t.Commit.ID
+		var row repository.Row
+		row, err = s.index.Row(s.ctx, t.Commit)
+		last = row.Before
+	} else {
+		last, err = s.lastBefore(t.Experiment)
+	}
+	if err != nil {
+		return repository.Record{}, err
+	}
+	at, err := s.repo.Store().Now(s.ctx)
+	if err != nil {
+		return repository.Record{}, err
+	}
+	if needed := last.Add(-repository.LandWithin + time.Millisecond); needed.After(at) {
+		at = needed
+	}
+	return repository.Record{Delete: &repository.Delete{ID: id, At: at, By: s.w.user()}}.Encode()
+}
+
+// lastBefore is the latest Before among all rows of an experiment.
+func (s *session) lastBefore(e *index.Experiment) (time.Time, error) {
+	code, err := s.index.CodeTree(s.ctx, e.ID)
+	if err != nil {
+		return time.Time{}, err
+	}
+	last := code.Before
+	note := func(row repository.Row) {
+		if row.Before.After(last) {
+			last = row.Before
+		}
+	}
+	commits, err := s.index.CommitsOf(s.ctx, e.ID)
+	if err != nil {
+		return last, err
+	}
+	for _, c := range commits {
+		row, err := s.index.Row(s.ctx, c)
+		if err != nil {
+			return last, err
+		}
+		note(row)
+	}
+	for _, kind := range []repository.StreamKind{repository.MetricsStream, repository.OutputStream} {
+		rows, err := s.index.Streams(s.ctx, e.ID, kind)
+		if err != nil {
+			return last, err
+		}
+		for _, r := range rows {
+			note(r.Row)
+		}
+	}
+	return last, nil
+}
