@@ -36,8 +36,7 @@ func newProject(t testing.TB, root string) *project {
 	check(t, err)
 	r, err := repository.Create(t.Context(), p.store)
 	check(t, err)
-	p.spool, err = repository.OpenSpool(t.Context(), r, "")
-	check(t, err)
+	p.spool = repository.OpenSpool(r, "")
 	return p
 }
 

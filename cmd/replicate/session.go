@@ -73,6 +73,7 @@ func (w *world) open(c *cli.Context) (*session, error) {
 	case err != nil:
 		return nil, err
 	}
+	s.finishDead()
 	if s.index, err = index.Open(s.ctx, p.Cache(s.repo.ID()), s.repo, indexOptions(p.Config, w.now)); err != nil {
 		return nil, err
 	}
@@ -125,6 +126,14 @@ func indexOptions(config *replicate.Config, now func() time.Time) index.Options 
 		}
 	}
 	return o
+}
+
+// finishDead ends the experiments of processes of this machine that died with their recorder. Who may only read leaves that to others.
+func (s *session) finishDead() {
+	_, err := repository.OpenSpool(s.repo, s.project.Spool()).Recover(s.ctx)
+	if err != nil && replicate.KindOf(err) != replicate.Permission {
+		s.w.report("warning", err)
+	}
 }
 
 func (s *session) close() {

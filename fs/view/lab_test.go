@@ -35,8 +35,7 @@ func newLab(t testing.TB) *lab {
 	l.must(err)
 	l.repo, err = repository.Create(l.t.Context(), store)
 	l.must(err)
-	l.spool, err = repository.OpenSpool(l.t.Context(), l.repo, filepath.Join(l.root, ".replicate", "spool"))
-	l.must(err)
+	l.spool = repository.OpenSpool(l.repo, filepath.Join(l.root, ".replicate", "spool"))
 	l.reopen()
 	t.Cleanup(func() { l.Close() })
 	return l

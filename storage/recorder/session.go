@@ -60,10 +60,7 @@ func openPlace(ctx context.Context, dir string, env environment, o Options) (*pl
 	if err != nil {
 		return nil, err
 	}
-	spool, err := repository.OpenSpool(ctx, repo, p.Spool())
-	if err != nil {
-		return nil, err
-	}
+	spool := repository.OpenSpool(repo, p.Spool())
 	if _, err := spool.Recover(ctx); err != nil {
 		o.Tell(Remark{Warning: "finish what an earlier process left: " + err.Error()})
 	}

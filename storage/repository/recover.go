@@ -27,10 +27,10 @@ const (
 
 // Recover finishes what dead processes of this machine left: half-made packs go away, points and output that were written are published,
 // and their experiments end as Crashed, unless somebody else records them now or ended them. It returns the experiments that it ended. What
-// goes wrong with one writer keeps it from none of the others.
+// goes wrong with one writer keeps it from none of the others. Where no writer ever was, nothing is made.
 func (s *Spool) Recover(ctx context.Context) ([]replicate.ID, error) {
 	names, err := os.ReadDir(s.path())
-	if err != nil {
+	if missingIsNil(err) != nil {
 		return nil, problem("recover", s.dir, err)
 	}
 	var ended []replicate.ID

@@ -1,7 +1,6 @@
 package repository
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -47,18 +46,14 @@ type Spool struct {
 	hooked     func(path string)
 }
 
-// OpenSpool opens the spool of a repository, making it if need be. dir is used for storages that are not local; it becomes
+// OpenSpool opens the spool of a repository, which the first writer makes. dir is used for storages that are not local; it becomes
 // <dir>/<repository id>.
-func OpenSpool(ctx context.Context, r *Repository, dir string) (*Spool, error) {
+func OpenSpool(r *Repository, dir string) *Spool {
 	dir = filepath.Join(dir, r.ID())
 	if local, ok := r.store.(storage.Local); ok {
 		dir = filepath.Join(local.Dir(), "tmp")
 	}
-	s := &Spool{repository: r, dir: dir, random: rand.Reader, now: time.Now}
-	if err := os.MkdirAll(s.path(), 0o700); err != nil {
-		return nil, problem("open the spool", dir, err)
-	}
-	return s, nil
+	return &Spool{repository: r, dir: dir, random: rand.Reader, now: time.Now}
 }
 
 // path returns a path in the folder of writers.

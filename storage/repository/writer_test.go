@@ -35,11 +35,7 @@ func newLab(t testing.TB, store storage.Store) *lab {
 // open opens the spool as another process would.
 func (l *lab) open() *Spool {
 	l.t.Helper()
-	s, err := OpenSpool(l.t.Context(), l.repo, filepath.Join(l.root, ".replicate", "spool"))
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	return s
+	return OpenSpool(l.repo, filepath.Join(l.root, ".replicate", "spool"))
 }
 
 func (l *lab) id() replicate.ID {
