@@ -194,12 +194,10 @@ func (a *accessor) known() bool { return a.builtin != nil || a.metricSeen || a.p
 // note says which was meant, if the rows left a doubt.
 func (a *accessor) note() string {
 	switch {
-	case a.builtin != nil && (a.metricSeen || a.paramSeen):
-		kind := "parameter"
-		if a.metricSeen {
-			kind = "metric"
-		}
-		return `"` + a.text + `" is built in and a ` + kind + `: the built-in one was taken; metric.` + a.text + ` and param.` + a.text + ` are the others`
+	case a.builtin != nil && a.metricSeen:
+		return `"` + a.text + `" is built in and a metric: the built-in one was taken; metric.` + a.text + ` is the metric`
+	case a.builtin != nil && a.paramSeen:
+		return `"` + a.text + `" is built in and a parameter: the built-in one was taken; param.` + a.text + ` is the parameter`
 	case a.metricSeen && a.paramSeen:
 		return `"` + a.text + `" is a metric and a parameter: the metric was taken where there is one; metric.` + a.text + ` and param.` + a.text + ` say which`
 	}

@@ -22,7 +22,7 @@ func (x *Index) ExperimentNames(ctx context.Context) ([]Name, error) {
 
 // CommitNames returns all living commits by ordinal.
 func (x *Index) CommitNames(ctx context.Context) ([]Name, error) {
-	return x.ids(ctx, "SELECT commits.ord, commits.id, 0 "+livingCommits+"true ORDER BY commits.ord")
+	return x.ids(ctx, "SELECT commits.ord, commits.id, 0 "+fromCommits+living.commits+" ORDER BY commits.ord")
 }
 
 func (x *Index) ids(ctx context.Context, query string) (all []Name, err error) {

@@ -26,7 +26,7 @@ func (x *Index) ByOrd(ctx context.Context, ord int64) (*Experiment, error) {
 
 func (x *Index) oneExperiment(ctx context.Context, name, where string, arg driver.Value) (e *Experiment, err error) {
 	err = x.read(ctx, "read experiment", func(t *reading) error {
-		states, err := t.states(ctx, "stands IN (1, 2) AND "+where, arg)
+		states, err := t.states(ctx, living.experiments+" AND "+where, arg)
 		if err != nil {
 			return err
 		}
@@ -77,13 +77,13 @@ func compareCommits(a, b *Commit) int {
 	return cmp.Or(cmp.Compare(a.Seq, b.Seq), a.Time.Compare(b.Time), strings.Compare(string(a.ID), string(b.ID)))
 }
 
-// livingCommits are the rows of commits that are to be seen.
-const livingCommits = `FROM commits JOIN experiment ON experiment.ord = commits.experiment WHERE NOT dead AND stands IN (1, 2) AND `
+// fromCommits is where commits are read from.
+const fromCommits = "FROM commits JOIN experiment ON experiment.ord = commits.experiment WHERE "
 
 // CommitsOf returns the living commits of an experiment by (seq, time, id).
 func (x *Index) CommitsOf(ctx context.Context, experiment replicate.ID) (all []*Commit, err error) {
 	err = x.read(ctx, "list commits", func(t *reading) error {
-		all, err = t.commits(ctx, "experiment.id = ?", idBytes(experiment))
+		all, err = t.commits(ctx, living.commits+" AND experiment.id = ?", idBytes(experiment))
 		return err
 	})
 	slices.SortFunc(all, compareCommits)
@@ -100,7 +100,7 @@ func (x *Index) CommitByOrd(ctx context.Context, ord int64) (*Commit, error) {
 
 func (x *Index) oneCommit(ctx context.Context, name, where string, arg any) (c *Commit, err error) {
 	err = x.read(ctx, "read commit", func(t *reading) error {
-		all, err := t.commits(ctx, where, arg)
+		all, err := t.commits(ctx, living.commits+" AND "+where, arg)
 		if err == nil && len(all) == 0 {
 			return notFound("no commit %s", name)
 		}
@@ -113,7 +113,7 @@ func (x *Index) oneCommit(ctx context.Context, name, where string, arg any) (c *
 }
 
 func (t *reading) commits(ctx context.Context, where string, args ...any) ([]*Commit, error) {
-	rows, err := t.query(ctx, "SELECT commits.ord, line, experiment.id "+livingCommits+where, args...)
+	rows, err := t.query(ctx, "SELECT commits.ord, line, experiment.id "+fromCommits+where, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -195,6 +195,33 @@ func (x *Index) Streams(ctx context.Context, experiment replicate.ID, kind repos
 			if !v.killed(deletedAt) {
 				all = append(all, *r.Stream)
 			}
+		}
+		return rows.Err()
+	})
+	return all, err
+}
+
+// Records returns the newest rows of an experiment, of all its commits and of its streams, or of a commit, dead or alive: what a
+// deletion kills, and what is published again to undo it.
+func (x *Index) Records(ctx context.Context, id replicate.ID) (all []repository.Record, err error) {
+	err = x.read(ctx, "read records", func(t *reading) error {
+		rows, err := t.query(ctx, `SELECT line FROM experiment JOIN source USING (ord) WHERE id = ?1 AND line IS NOT NULL
+			UNION ALL SELECT line FROM commits WHERE id = ?1 OR experiment = (SELECT ord FROM experiment WHERE id = ?1)
+			UNION ALL SELECT line FROM stream WHERE experiment = (SELECT ord FROM experiment WHERE id = ?1)`, idBytes(id))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var line []byte
+			if err := rows.Scan(&line); err != nil {
+				return err
+			}
+			r, err := repository.ParseRecord(line)
+			if err != nil {
+				return errBlob
+			}
+			all = append(all, r)
 		}
 		return rows.Err()
 	})

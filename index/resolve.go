@@ -13,15 +13,38 @@ import (
 
 // Resolve finds what a person typed: a unique prefix of an experiment or a commit, an exact name, EXP@best, EXP@latest, EXP@12 (step),
 // @latest. Errors are NotFound, or Ambiguous with the candidates as the hint.
-func (x *Index) Resolve(ctx context.Context, ref string) (target Target, err error) {
+func (x *Index) Resolve(ctx context.Context, ref string) (Target, error) {
+	return x.resolve(ctx, ref, living)
+}
+
+// ResolveDeleted is Resolve among what was deleted: experiments, and commits of living and of deleted ones.
+func (x *Index) ResolveDeleted(ctx context.Context, ref string) (Target, error) {
+	return x.resolve(ctx, ref, dead)
+}
+
+func (x *Index) resolve(ctx context.Context, ref string, among scope) (target Target, err error) {
 	err = x.read(ctx, "find", func(t *reading) error {
-		target, err = t.resolve(ctx, ref)
+		target, err = (&search{t, among}).resolve(ctx, ref)
 		return err
 	})
 	return target, err
 }
 
-func (t *reading) resolve(ctx context.Context, ref string) (Target, error) {
+// scope is what a search looks among, as conditions of SQL.
+type scope struct{ experiments, commits string }
+
+var (
+	living = scope{"stands IN (1, 2)", "NOT dead AND stands IN (1, 2)"}
+	dead   = scope{"stands = 3", "(dead OR stands = 3)"}
+)
+
+// search is a reading that resolves.
+type search struct {
+	*reading
+	among scope
+}
+
+func (t *search) resolve(ctx context.Context, ref string) (Target, error) {
 	if ref == "" {
 		return Target{}, replicate.Errorf(replicate.Usage, "an id or name must not be empty")
 	}
@@ -49,8 +72,8 @@ func (t *reading) resolve(ctx context.Context, ref string) (Target, error) {
 }
 
 // newest returns the experiment that was created last.
-func (t *reading) newest(ctx context.Context) (Target, error) {
-	states, err := t.states(ctx, "stands IN (1, 2) ORDER BY created DESC, id DESC LIMIT 1")
+func (t *search) newest(ctx context.Context) (Target, error) {
+	states, err := t.states(ctx, t.among.experiments+" ORDER BY created DESC, id DESC LIMIT 1")
 	if err != nil {
 		return Target{}, err
 	}
@@ -74,10 +97,10 @@ func (c candidate) id() replicate.ID {
 }
 
 // complete reads what of a target was not read to find it.
-func (t *reading) complete(ctx context.Context, c candidate) (Target, error) {
+func (t *search) complete(ctx context.Context, c candidate) (Target, error) {
 	target := Target{Commit: c.commit}
 	if c.commit != nil {
-		states, err := t.states(ctx, "stands IN (1, 2) AND id = ?", idBytes(c.commit.Experiment))
+		states, err := t.states(ctx, "stands != 0 AND id = ?", idBytes(c.commit.Experiment))
 		if err != nil || len(states) == 0 {
 			return Target{}, err
 		}
@@ -92,14 +115,14 @@ func (t *reading) complete(ctx context.Context, c candidate) (Target, error) {
 const maxCandidates = 100
 
 // candidates returns everything with a prefix, and every experiment of a name.
-func (t *reading) candidates(ctx context.Context, ref string) ([]candidate, error) {
-	states, err := t.states(ctx, "stands IN (1, 2) AND name = ? AND name != '' ORDER BY created DESC LIMIT ?", ref, int64(maxCandidates))
+func (t *search) candidates(ctx context.Context, ref string) ([]candidate, error) {
+	states, err := t.states(ctx, t.among.experiments+" AND name = ? AND name != '' ORDER BY created DESC LIMIT ?", ref, int64(maxCandidates))
 	if err != nil {
 		return nil, err
 	}
 	var commits []*Commit
 	if from, to, ok := idRange(ref); ok {
-		byID, err := t.states(ctx, "stands IN (1, 2) AND id BETWEEN ? AND ? LIMIT ?", from, to, int64(maxCandidates))
+		byID, err := t.states(ctx, t.among.experiments+" AND id BETWEEN ? AND ? LIMIT ?", from, to, int64(maxCandidates))
 		if err != nil {
 			return nil, err
 		}
@@ -108,7 +131,7 @@ func (t *reading) candidates(ctx context.Context, ref string) ([]candidate, erro
 				states = append(states, s)
 			}
 		}
-		if commits, err = t.commits(ctx, "commits.id BETWEEN ? AND ? LIMIT ?", from, to, maxCandidates); err != nil {
+		if commits, err = t.commits(ctx, t.among.commits+" AND commits.id BETWEEN ? AND ? LIMIT ?", from, to, maxCandidates); err != nil {
 			return nil, err
 		}
 	}
@@ -137,7 +160,7 @@ func idRange(prefix string) (from, to []byte, ok bool) {
 const shownCandidates = 8
 
 // describe lists candidates: "49668cb experiment, 2 minutes ago · 4c60398 commit, step 3".
-func (t *reading) describe(all []candidate) string {
+func (t *search) describe(all []candidate) string {
 	slices.SortStableFunc(all, func(a, b candidate) int { return strings.Compare(string(a.id()), string(b.id())) })
 	digits := replicate.ShortLen
 	for i := 1; i < len(all); i++ {
@@ -158,7 +181,7 @@ func (t *reading) describe(all []candidate) string {
 	return strings.Join(parts, " · ")
 }
 
-func (t *reading) describeOne(c candidate) string {
+func (t *search) describeOne(c candidate) string {
 	if c.commit == nil {
 		text := "experiment"
 		if name := c.experiment.light.Name; name != "" {
@@ -173,7 +196,7 @@ func (t *reading) describeOne(c candidate) string {
 }
 
 // commitOf returns the commit of an experiment that stands behind an @: best, latest or a step.
-func (t *reading) commitOf(ctx context.Context, of Target, ref, which string) (Target, error) {
+func (t *search) commitOf(ctx context.Context, of Target, ref, which string) (Target, error) {
 	if of.Commit != nil {
 		return Target{}, replicate.Errorf(replicate.Usage, "%s is a commit, so @%s has no meaning", ref, which)
 	}
@@ -193,7 +216,7 @@ func (t *reading) commitOf(ctx context.Context, of Target, ref, which string) (T
 	if err != nil {
 		return Target{}, notFound("%s@%s is unknown", ref, which).WithHint("behind @ stands best, latest or a step")
 	}
-	all, err := t.commits(ctx, "experiment.ord = ?", of.Experiment.Ord)
+	all, err := t.commits(ctx, t.among.commits+" AND experiment.ord = ?", of.Experiment.Ord)
 	if err != nil {
 		return Target{}, err
 	}
@@ -216,13 +239,16 @@ func steps(all []*Commit) string {
 	for _, c := range all {
 		first, last = min(first, c.Step), max(last, c.Step)
 	}
+	if first == last {
+		return fmt.Sprintf("its commits have step %d", first)
+	}
 	return fmt.Sprintf("its %d commits have steps from %d to %d", len(all), first, last)
 }
 
 // unknown is the error for what nothing answers to.
-func (t *reading) unknown(ctx context.Context, ref string) error {
+func (t *search) unknown(ctx context.Context, ref string) error {
 	err := notFound("no experiment or commit %s", ref)
-	rows, queryErr := t.query(ctx, "SELECT DISTINCT name FROM experiment WHERE name != '' AND stands IN (1, 2)")
+	rows, queryErr := t.query(ctx, "SELECT DISTINCT name FROM experiment WHERE name != '' AND "+t.among.experiments)
 	if queryErr != nil {
 		return queryErr
 	}

@@ -143,6 +143,10 @@ func (f *fold) listen(ctx context.Context) error {
 		return err
 	}
 	rows.Close()
+	if err := f.begin(ctx); err != nil {
+		return err
+	}
+	f.changed = true
 	for ord, stands := range changed {
 		if err := f.exec(ctx, "UPDATE experiment SET stands = ?, version = ? WHERE ord = ?", stands, f.next, ord); err != nil {
 			return err
