@@ -85,7 +85,7 @@ func openFile(ctx context.Context, path string) (*sql.DB, error) {
 	dsn := url.URL{Scheme: "file", Opaque: ":memory:"}
 	if path != "" {
 		if err := makePrivate(path); err != nil {
-			return nil, err
+			return nil, &noFile{err}
 		}
 		dsn = url.URL{Scheme: "file", Path: path}
 	}
@@ -170,7 +170,10 @@ func isDamaged(err error) bool {
 	return errors.Is(err, errBlob)
 }
 
-// isUnwritable reports whether err says that no file can be kept there.
+// noFile is the error of a file that cannot be made.
+type noFile struct{ error }
+
+// isUnwritable reports whether SQLite says that no file can be kept there.
 func isUnwritable(err error) bool {
 	var e *sqlite.Error
 	if errors.As(err, &e) {
@@ -179,12 +182,15 @@ func isUnwritable(err error) bool {
 			return true
 		}
 	}
-	var path *fs.PathError
-	return errors.As(err, &path)
+	var none *noFile
+	return errors.As(err, &none)
 }
 
-// removeFile removes a database with what SQLite keeps beside it.
+// removeFile removes a database with what SQLite keeps beside it. "" is none.
 func removeFile(path string) error {
+	if path == "" {
+		return nil
+	}
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if err := os.Remove(path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -199,11 +205,15 @@ func wrap(op string, err error) error {
 	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	kind := replicate.Unavailable
-	if isDamaged(err) {
-		kind = replicate.Corrupt
+	e := &replicate.Error{Op: op, Kind: replicate.Unavailable, Err: err}
+	var s *sqlite.Error
+	switch {
+	case isDamaged(err):
+		e.Kind = replicate.Corrupt
+	case errors.As(err, &s) && s.Code()&0xff == sqlite3.SQLITE_BUSY:
+		e.Err, e.Hint = errors.New("another process has been writing it for 30 s"), "try again"
 	}
-	return &replicate.Error{Op: op, Kind: kind, Err: err}
+	return e
 }
 
 // fileName is the name of the index of a repository.

@@ -24,16 +24,16 @@ import (
 type Index struct {
 	repository *repository.Repository
 	options    Options
-	path       string // "" in memory
-	inMemory   error  // why
 
 	version, instance atomic.Int64
 
 	syncing sync.Mutex // held by Sync; guards seen
 	seen    seen
 
-	file sync.RWMutex // guards db: held for reading by every use, for writing while the file is rebuilt
-	db   *sql.DB
+	file     sync.RWMutex // guards the rest: held for reading by every use, for writing while the file is replaced
+	db       *sql.DB
+	path     string // "" in memory
+	inMemory error  // why
 }
 
 // Open opens the index of a repository in the folder dir (one file per repository id), making it if need be. A file that is damaged or of
@@ -80,21 +80,21 @@ func (x *Index) open(ctx context.Context) error {
 	return nil
 }
 
-// use runs f on the database. Where that shows that the file is damaged, the file is made again, empty, and filled by a Sync
-// before f runs once more.
-func (x *Index) use(ctx context.Context, op string, f func(db *sql.DB) error) error {
-	run := func() error {
-		x.file.RLock()
-		defer x.file.RUnlock()
-		return f(x.db)
-	}
-	err := run()
+// use runs f on the database. A file that turns out to be damaged is made again, empty.
+func (x *Index) use(ctx context.Context, f func(db *sql.DB) error) error {
+	err := x.run(f)
 	if isDamaged(err) {
 		if err = x.rebuild(ctx); err == nil {
-			err = run()
+			err = x.run(f)
 		}
 	}
-	return wrap(op, err)
+	return err
+}
+
+func (x *Index) run(f func(db *sql.DB) error) error {
+	x.file.RLock()
+	defer x.file.RUnlock()
+	return f(x.db)
 }
 
 func (x *Index) rebuild(ctx context.Context) error {
@@ -106,8 +106,21 @@ func (x *Index) rebuild(ctx context.Context) error {
 	return x.open(ctx)
 }
 
+// leaveFile goes on in memory, because no more can be written to the file.
+func (x *Index) leaveFile(ctx context.Context, why error) error {
+	x.file.Lock()
+	defer x.file.Unlock()
+	x.db.Close() // what could not be written is not needed
+	x.inMemory, x.path = why, ""
+	return x.open(ctx)
+}
+
 // InMemory returns why no file is kept, nil if one is.
-func (x *Index) InMemory() error { return x.inMemory }
+func (x *Index) InMemory() error {
+	x.file.RLock()
+	defer x.file.RUnlock()
+	return x.inMemory
+}
 
 // Close closes the file.
 func (x *Index) Close() error {

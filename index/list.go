@@ -50,11 +50,21 @@ type reading struct {
 	options *Options
 }
 
-// read runs f on one moment of the index.
+// read runs f on one moment of the index. A file that turns out to be damaged is made again and filled.
 func (x *Index) read(ctx context.Context, op string, f func(t *reading) error) error {
-	return x.use(ctx, op, func(db *sql.DB) error {
+	read := func(db *sql.DB) error {
 		return transaction(ctx, db, "BEGIN", func(c *sql.Conn) error { return f(&reading{c, &x.options}) })
-	})
+	}
+	err := x.run(read)
+	if isDamaged(err) {
+		if err = x.rebuild(ctx); err == nil {
+			_, err = x.Sync(ctx)
+		}
+		if err == nil {
+			err = x.run(read)
+		}
+	}
+	return wrap(op, err)
 }
 
 func (t *reading) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {

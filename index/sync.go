@@ -14,11 +14,17 @@ import (
 func (x *Index) Sync(ctx context.Context) (warnings []error, err error) {
 	x.syncing.Lock()
 	defer x.syncing.Unlock()
-	err = x.use(ctx, "sync index", func(db *sql.DB) (err error) {
+	sync := func(db *sql.DB) (err error) {
 		warnings, err = x.sync(ctx, db)
 		return err
-	})
-	return warnings, err
+	}
+	err = x.use(ctx, sync)
+	if isUnwritable(err) && x.InMemory() == nil {
+		if err = x.leaveFile(ctx, err); err == nil {
+			err = x.use(ctx, sync)
+		}
+	}
+	return warnings, wrap("sync index", err)
 }
 
 // sync reads heartbeats before records: an experiment that ends in between is seen to have ended, as the heartbeat goes away after the

@@ -222,6 +222,25 @@ func TestDamagedFileIsMadeAnew(t *testing.T) {
 	}
 }
 
+// TestFileDamagedWhileOpen: whatever is asked next makes the file anew and is answered.
+func TestFileDamagedWhileOpen(t *testing.T) {
+	w := newWorld(t)
+	w.add(experimentRecord(replicate.Experiment{ID: id("1")}))
+	for _, ask := range []func(){
+		func() { w.wantFound(Query{}, "10") },
+		func() { w.must(func() error { _, err := w.Resolve(t.Context(), "1"); return err }()) },
+		func() { w.sync(); w.wantFound(Query{}, "10") },
+	} {
+		instance := w.Instance()
+		_, err := w.db.Exec("DROP TABLE doc; DROP TABLE seen")
+		w.must(err)
+		ask()
+		if w.Instance() == instance {
+			t.Error("new ordinals, and no new instance")
+		}
+	}
+}
+
 func TestWithoutAFolderTheIndexIsInMemory(t *testing.T) {
 	w := newWorld(t)
 	w.must(w.repository.Append(t.Context(), encode(t, experimentRecord(replicate.Experiment{ID: id("1")}))...))
