@@ -30,7 +30,7 @@ func (e errLeftOut) Error() string { return e.why }
 
 // A captor reads files for a snapshot. Each goroutine has its own.
 type captor struct {
-	root   string
+	path   func(j *errand) string // where a file is
 	build  *packBuilder
 	known  func(ctx context.Context, j *errand) *knownChunks
 	hooked func(path string) // told when a file has been read and not been looked at again; for tests
@@ -57,7 +57,7 @@ func (c *captor) stable(j *errand, read func(f *os.File) (int64, error)) (torn b
 		if c.hooked != nil {
 			c.hooked(j.path)
 		}
-		after, err := lstat(c.root + "/" + j.path)
+		after, err := lstat(c.path(j))
 		if err == nil && after == j.stat && n == j.stat.size {
 			return false, nil
 		}
@@ -70,7 +70,7 @@ func (c *captor) stable(j *errand, read func(f *os.File) (int64, error)) (torn b
 
 // open opens a file for reading, if a regular file stands at its path, and sets j.stat to what it is.
 func (c *captor) open(j *errand) (*os.File, error) {
-	path := c.root + "/" + j.path
+	path := c.path(j)
 	st, err := lstat(path)
 	if err != nil {
 		return nil, errLeftOut{whyOf(err)}

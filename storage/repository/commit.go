@@ -19,11 +19,11 @@ func (w *Writer) Commit(ctx context.Context, c CommitRequest) (CommitRow, Snapsh
 	case w.turn <- struct{}{}:
 		defer func() { <-w.turn }()
 	case <-ctx.Done():
-		return CommitRow{}, Snapshot{}, problem("commit", "", ctx.Err())
+		return CommitRow{}, Snapshot{}, w.spool.problem("commit", "", ctx.Err())
 	}
 	row, t, err := w.commit(ctx, c)
 	if err != nil {
-		return CommitRow{}, Snapshot{}, problem("commit", "", err)
+		return CommitRow{}, Snapshot{}, w.spool.problem("commit", "", err)
 	}
 	w.flushSoon(ctx)
 	return row, w.report(t), nil

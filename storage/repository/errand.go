@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -52,7 +53,7 @@ func (s *snapshot) twins(large [][]errand) [][]errand {
 			tasks = append(tasks, task)
 			continue
 		}
-		head, _ := readPrefix(s.project.root+"/"+task[0].path, smallFile) // what cannot be read has no copies
+		head, _ := readPrefix(s.path(&task[0]), smallFile) // what cannot be read has no copies
 		if hash := hashOf(head); same && hash == last {
 			tasks[len(tasks)-1] = append(slices.Clip(tasks[len(tasks)-1]), task...)
 		} else {
@@ -60,6 +61,14 @@ func (s *snapshot) twins(large [][]errand) [][]errand {
 		}
 	}
 	return tasks
+}
+
+// path returns where a file is read from.
+func (s *snapshot) path(j *errand) string {
+	if j.source != "" {
+		return j.source
+	}
+	return s.project.root + "/" + j.path
 }
 
 // capture works on all tasks, one goroutine per core.
@@ -75,7 +84,7 @@ func (s *snapshot) capture(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for range min(len(tasks), runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
-			c := &captor{root: s.project.root, build: s.build, known: s.known, hooked: s.project.hooked}
+			c := &captor{path: s.path, build: s.build, known: s.known, hooked: s.project.hooked}
 			for task := range queue {
 				if err := s.captureTask(ctx, c, task); err != nil {
 					cancel(err)
@@ -103,15 +112,10 @@ func (s *snapshot) captureTask(ctx context.Context, c *captor, task []errand) er
 	for i := range task {
 		j := &task[i]
 		start := len(c.small)
-		got, err := captured{}, error(errGrown)
-		if j.stat.size < minChunked {
-			got, err = c.whole(j)
-		}
-		if err == errGrown {
-			if got, err = c.large(ctx, j); err == nil {
-				s.done(&got)
-				continue
-			}
+		got, err := s.read(ctx, c, j)
+		if err == nil && got.extents != nil {
+			s.done(&got)
+			continue
 		}
 		if left, ok := errors.AsType[errLeftOut](err); ok {
 			s.leave(j, left.why)
@@ -128,6 +132,48 @@ func (s *snapshot) captureTask(ctx context.Context, c *captor, task []errand) er
 		group = append(group, got)
 	}
 	return s.storeGroup(c, group)
+}
+
+// read reads a file: in chunks, which are stored then, or whole behind what c.small holds.
+func (s *snapshot) read(ctx context.Context, c *captor, j *errand) (captured, error) {
+	if j.carried != nil {
+		return s.readCarried(ctx, c, j)
+	}
+	if j.stat.size < minChunked {
+		if got, err := c.whole(j); err != errGrown {
+			return got, err
+		}
+	}
+	return c.large(ctx, j)
+}
+
+// readCarried reads a file that is in the parent and not looked at, and whose packs cannot be relied on any more: from the project, if it still is
+// what it was, else from the packs, which may still be there.
+func (s *snapshot) readCarried(ctx context.Context, c *captor, j *errand) (captured, error) {
+	old := j.carried
+	again := *j
+	again.carried = nil
+	start := len(c.small)
+	got, err := s.read(ctx, c, &again)
+	if err != nil || got.hash != old.Hash {
+		c.small = c.small[:start]
+		f, err := os.CreateTemp(s.project.build, "carried-*")
+		if err != nil {
+			return captured{}, err
+		}
+		defer os.Remove(f.Name())
+		defer f.Close()
+		if err := s.project.repository.WriteFile(ctx, f, old); err != nil {
+			return captured{}, errLeftOut{"lost: " + err.Error()}
+		}
+		again.source = f.Name()
+		if got, err = s.read(ctx, c, &again); err != nil {
+			return captured{}, err
+		}
+	}
+	got.errand, got.torn = j, old.Torn
+	j.stat = stat{kind: unsaved, mode: old.Mode, mtime: old.Mtime, size: old.Size}
+	return got, nil
 }
 
 // storeGroup stores c.small as one frame, in which the files of a group are.
@@ -232,6 +278,9 @@ type errand struct {
 	path  string
 	stat  stat
 	base  *Entry // what the parent has at the path, if that is a file
+
+	carried *Entry // the file is this one of the parent, whatever stands at the path
+	source  string // where to read it, if that is not its path in the project
 }
 
 // A captured file is what was read on an errand.

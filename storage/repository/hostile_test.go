@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/storagetest/require"
 )
 
 // randomBytes returns n bytes that cannot be compressed, the same for the same seed.
@@ -78,7 +79,7 @@ func hostileTree(t *testing.T, root string) {
 
 func TestHostileTree(t *testing.T) {
 	for _, program := range []string{"diff", "rsync", "tar"} {
-		needProgram(t, program)
+		require.Program(t, program)
 	}
 	for name, store := range stores(t) {
 		t.Run(name, func(t *testing.T) {

@@ -10,19 +10,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-)
 
-// needProgram skips a test by name when a program it uses is not installed; with REPLICATE_TEST_REQUIRE=all that is a failure.
-func needProgram(t *testing.T, program string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err == nil {
-		return
-	}
-	if os.Getenv("REPLICATE_TEST_REQUIRE") == "all" {
-		t.Fatalf("%s is not installed", program)
-	}
-	t.Skipf("%s is not installed", program)
-}
+	"github.com/replicate/replicate/storage/storagetest/require"
+)
 
 // writeFiles makes files below dir, with their directories, from pairs of path and content; a path with "/" at the end is a directory.
 func writeFiles(t testing.TB, dir string, pairs ...string) {
@@ -124,7 +114,7 @@ func TestIgnoreLayers(t *testing.T) {
 
 // TestIgnoreAgreesWithGit compares random patterns on random trees with what git itself ignores.
 func TestIgnoreAgreesWithGit(t *testing.T) {
-	needProgram(t, "git")
+	require.Program(t, "git")
 	const seed, rounds = 1, 20
 	r := rand.New(rand.NewPCG(seed, 0))
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }

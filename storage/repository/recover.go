@@ -31,7 +31,7 @@ const (
 func (s *Spool) Recover(ctx context.Context) ([]replicate.ID, error) {
 	names, err := os.ReadDir(s.path())
 	if missingIsNil(err) != nil {
-		return nil, problem("recover", s.dir, err)
+		return nil, s.problem("recover what was left in", s.home, err)
 	}
 	var ended []replicate.ID
 	var errs []error
@@ -48,7 +48,7 @@ func (s *Spool) Recover(ctx context.Context) ([]replicate.ID, error) {
 			ended = append(ended, crashed)
 		}
 	}
-	return ended, problem("recover", s.dir, errors.Join(errs...))
+	return ended, s.problem("recover what was left in", s.home, errors.Join(errs...))
 }
 
 // removeStale removes a folder whose making or removing was cut off long ago.

@@ -75,7 +75,7 @@ func (s *snapshot) take(ctx context.Context, note func(t *Tree, added int64) Rec
 	s.recipes = maps.Clone(s.parent.recipes)
 	s.pending = map[int][]Extent{}
 	s.match(found)
-	s.carry()
+	s.carry(ctx)
 	s.build = newPackBuilder(s.project.build, s.project.random, s.expected(), runtime.GOMAXPROCS(0))
 	t, err := s.store(ctx, note)
 	if err != nil {
@@ -168,12 +168,13 @@ func (s *snapshot) looked(path string) bool {
 }
 
 // carry merges in what the parent has outside of the paths that are looked at.
-func (s *snapshot) carry() {
+func (s *snapshot) carry(ctx context.Context) {
 	if slices.Contains(s.paths, "") {
 		return
 	}
 	var entries []Entry
 	var stats []stat
+	var carried []errand
 	moved := make([]int, len(s.entries)) // where entries go
 	i := 0
 	for k := range s.parent.tree.Entries {
@@ -185,6 +186,9 @@ func (s *snapshot) carry() {
 		if i < len(s.entries) && s.entries[i].Path == e.Path || s.looked(e.Path) || s.shadowed(entries, e.Path) {
 			continue
 		}
+		if e.Kind == File && len(s.avoid) > 0 && !s.readable(ctx, e) {
+			carried = append(carried, errand{index: len(entries), path: e.Path, stat: stat{size: e.Size}, carried: e})
+		}
 		entries, stats = append(entries, *e), append(stats, stat{kind: unsaved})
 	}
 	for ; i < len(s.entries); i++ {
@@ -195,6 +199,12 @@ func (s *snapshot) carry() {
 		s.jobs[k].index = moved[s.jobs[k].index]
 	}
 	s.entries, s.stats = entries, stats
+	s.jobs = append(s.jobs, carried...)
+}
+
+// readable is reachable for entries of which nothing may be known but that they were in the parent.
+func (s *snapshot) readable(ctx context.Context, e *Entry) bool {
+	return s.reachable(e) && (e.Recipe == nil || s.chunksOf(ctx, e) != nil && s.reachable(e))
 }
 
 // shadowed reports whether an entry of the parent lies below something that is no directory any more: the last entry, as the list is sorted.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,6 +42,7 @@ const (
 type Spool struct {
 	repository *Repository
 	dir        string
+	home       string // the folder to name to people: the storage's if it is local, else dir
 	random     io.Reader
 	now        func() time.Time // this machine's clock: for display and for how long something took, never for order
 	hooked     func(path string)
@@ -50,10 +52,12 @@ type Spool struct {
 // <dir>/<repository id>.
 func OpenSpool(r *Repository, dir string) *Spool {
 	dir = filepath.Join(dir, r.ID())
+	home := dir
 	if local, ok := r.store.(storage.Local); ok {
-		dir = filepath.Join(local.Dir(), "tmp")
+		home = local.Dir()
+		dir = filepath.Join(home, "tmp")
 	}
-	return &Spool{repository: r, dir: dir, random: rand.Reader, now: time.Now}
+	return &Spool{repository: r, dir: dir, home: home, random: rand.Reader, now: time.Now}
 }
 
 // path returns a path in the folder of writers.
@@ -192,18 +196,21 @@ func bootID() string {
 	return strings.TrimSpace(string(text))
 }
 
-// problem is the error of doing op to path, with what can be done about it.
-func problem(op, path string, err error) error {
+// problem is the error of doing op to path, with what can be done about it. Names of files in the spool say nothing to anybody: they are left out.
+func (s *Spool) problem(op, path string, err error) error {
 	if err == nil {
 		return nil
 	}
 	e := &replicate.Error{Op: op, Path: path, Kind: replicate.KindOf(err), Err: err, Hint: replicate.HintOf(err)}
-	errno, _ := errors.AsType[syscall.Errno](err)
+	errno, ok := errors.AsType[syscall.Errno](err)
 	switch errno {
 	case syscall.ENOSPC, syscall.EDQUOT:
-		e.Kind, e.Hint = replicate.Full, "free some space there"
+		e.Kind, e.Hint = replicate.Full, "free some space on the disk of "+s.home
 	case syscall.EACCES, syscall.EPERM, syscall.EROFS:
-		e.Kind, e.Hint = replicate.Permission, "check who owns it, and that its disk can be written to"
+		e.Kind, e.Hint = replicate.Permission, "check who owns "+s.home+" and that its disk can be written to"
+	}
+	if path, isPath := errors.AsType[*fs.PathError](err); ok && isPath && strings.HasPrefix(path.Path, s.dir) {
+		e.Err = fmt.Errorf("%s in %s: %w", path.Op, s.home, path.Err)
 	}
 	return e
 }

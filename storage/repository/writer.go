@@ -54,13 +54,13 @@ const flushAfter = 5 * time.Second
 func (s *Spool) Begin(ctx context.Context, e replicate.Experiment, o WriterOptions) (*Writer, Snapshot, error) {
 	w, err := s.newWriter(e.ID, o)
 	if err != nil {
-		return nil, Snapshot{}, problem("begin experiment", e.ID.Short(), err)
+		return nil, Snapshot{}, s.problem("begin experiment", e.ID.Short(), err)
 	}
 	w.step, w.tree = replicate.NoStep, &Tree{}
 	t, err := w.begin(ctx, e)
 	if err != nil {
 		w.abandon(ctx)
-		return nil, Snapshot{}, problem("begin experiment", e.ID.Short(), err)
+		return nil, Snapshot{}, s.problem("begin experiment", e.ID.Short(), err)
 	}
 	return w, w.report(t), nil
 }
@@ -92,7 +92,7 @@ type Resume struct {
 // Attach makes another writer of an experiment that exists: a resumed run, or one command of the shell way.
 func (s *Spool) Attach(ctx context.Context, experiment replicate.ID, from Resume, o WriterOptions) (*Writer, error) {
 	w, err := s.attach(ctx, experiment, from, o)
-	return w, problem("attach to experiment", experiment.Short(), err)
+	return w, s.problem("attach to experiment", experiment.Short(), err)
 }
 
 func (s *Spool) attach(ctx context.Context, experiment replicate.ID, from Resume, o WriterOptions) (*Writer, error) {
@@ -213,11 +213,11 @@ func (w *Writer) Log(points ...Point) error {
 		start := len(lines)
 		lines = appendPoint(lines, p)
 		if len(lines)-start > maxPoint {
-			return problem("log", "", replicate.Errorf(replicate.Usage, "metrics of more than %d bytes", maxPoint))
+			return w.spool.problem("log", "", replicate.Errorf(replicate.Usage, "metrics of more than %d bytes", maxPoint))
 		}
 		w.stepDone(p.Step, p.Metrics)
 	}
-	return problem("log", "", w.streams.list[0].append(lines))
+	return w.spool.problem("log", "", w.streams.list[0].append(lines))
 }
 
 // nextStep returns the step of a point or commit for which one was given or not.
@@ -245,7 +245,7 @@ func (w *Writer) stepDone(step replicate.Step, metrics replicate.Values) {
 
 // Output appends bytes to the output stream.
 func (w *Writer) Output(p []byte) error {
-	return problem("keep output", "", w.streams.list[1].append(p))
+	return w.spool.problem("keep output", "", w.streams.list[1].append(p))
 }
 
 // Set publishes facts about the experiment, with fields as in a Set record.
@@ -254,7 +254,7 @@ func (w *Writer) Set(ctx context.Context, fields map[string]json.RawMessage) err
 	if err == nil {
 		_, err = putRecords(ctx, w.spool.repository.store, []Record{record})
 	}
-	return problem("set", w.own.meta.Experiment.Short(), err)
+	return w.spool.problem("set", w.own.meta.Experiment.Short(), err)
 }
 
 // set makes a record that is later than all that this writer made or knows of.
@@ -274,12 +274,12 @@ func (w *Writer) set(ctx context.Context, fields map[string]json.RawMessage) (Re
 
 // Flush publishes what was appended to the streams.
 func (w *Writer) Flush(ctx context.Context) error {
-	return problem("publish", "", w.streams.flush(ctx))
+	return w.spool.problem("publish", "", w.streams.flush(ctx))
 }
 
 // Beat writes the heartbeat.
 func (w *Writer) Beat(ctx context.Context) error {
-	return problem("send the heartbeat of", w.own.meta.Experiment.Short(), w.beat(ctx))
+	return w.spool.problem("send the heartbeat of", w.own.meta.Experiment.Short(), w.beat(ctx))
 }
 
 func (w *Writer) beat(ctx context.Context) error {
@@ -310,7 +310,7 @@ func (w *Writer) End(ctx context.Context, status replicate.Status, fields map[st
 	w.streams.close()
 	if err != nil {
 		w.own.close()
-		return problem("end experiment", w.own.meta.Experiment.Short(), err)
+		return w.spool.problem("end experiment", w.own.meta.Experiment.Short(), err)
 	}
 	_ = w.own.remove() // Recover removes it
 	return nil

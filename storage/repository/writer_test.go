@@ -133,11 +133,13 @@ func TestCommitSmallDirectory(t *testing.T) {
 	}
 }
 
-func diskStoreB(t testing.TB) *disk.Store {
+func diskAt(t testing.TB, dir string) *disk.Store {
 	t.Helper()
-	s, err := disk.New(t.TempDir())
+	s, err := disk.New(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
+
+func diskStoreB(t testing.TB) *disk.Store { return diskAt(t, t.TempDir()) }
