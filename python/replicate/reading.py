@@ -204,9 +204,9 @@ class ExperimentList(list):
 
     def _repr_html_(self) -> str:
         names = ("id", "name", "created", "status", "num_commits", "best")
-        rows = [[e.id[:7], e.name or "", f"{e.created.astimezone():%Y-%m-%d %H:%M}", e.status, e.num_commits, e.best or ""]
+        rows = [[e.id[:7], e.name or "", f"{e.created.astimezone():%Y-%m-%d %H:%M}", e.status, e.num_commits, e.best.id[:7] if e.best else ""]
                 for e in self[-SHOWN:]]
-        lines = ["".join(f"<td>{html.escape(str(cell).strip('<>'))}</td>" for cell in row) for row in rows]
+        lines = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
         left = f"<p>{len(self) - SHOWN} older ones</p>" if len(self) > SHOWN else ""
         head = "".join(f"<th>{name}</th>" for name in names)
         return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>{left}"
