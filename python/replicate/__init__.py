@@ -49,7 +49,7 @@ def init(params=None, *, name=None, tags=(), path=None, metric=None, resume=None
         "params": wire, "name": None if name is None else str(name), "tags": experiment.words(tags), "path": experiment.paths(path), "metric": metric,
         "resume": getattr(resume, "id", resume), "parent": getattr(parent, "id", parent), "cwd": os.getcwd(),
         "argv": list(getattr(sys, "orig_argv", sys.argv)), "env": dict(os.environ), "python": surroundings.python()})
-    running = Experiment(recorder, name, values.read(wire), metric=metric, notes=notes)
+    running = Experiment(recorder, name, values.read(wire), notes=notes)
     endings.watch(running)
     return running
 

@@ -41,7 +41,7 @@ class Commit:
 class Experiment:
     """This run: `id name created params status`. Whatever replicate.experiments.get(id) has is an attribute too."""
 
-    def __init__(self, recorder=None, name=None, params=None, metric=None, notes=()):
+    def __init__(self, recorder=None, name=None, params=None, notes=()):
         started = recorder.started if recorder else {}
         self.id = started.get("experiment", "")
         self.name, self.params = name, params
@@ -49,7 +49,7 @@ class Experiment:
         self.status = "running" if recorder else "disabled"
         self._storage = started.get("storage")
         self._recorder, self._pid, self._began = recorder, os.getpid(), monotonic()
-        self._metric = tuple(metric) if metric else None
+        self._metric = started.get("metric")
         self._commits, self._best = 0, None
         self._warned = {}  # text -> when
         if recorder:
@@ -191,13 +191,13 @@ class Experiment:
     def _prefer(self, metric):
         """The primary metric named during the run: the first one stays."""
         try:
-            metric = (str(metric[0]), str(metric[1]))
+            name, goal = metric
             if self._metric is None:
-                self._metric = metric
-                self._set(metric=metric)
-            elif self._metric[0] != metric[0] or _is_lower(self._metric) != _is_lower(metric):
-                self._warn(f"the primary metric stays {self._metric[0]}, not {metric[0]}")
-        except (TypeError, IndexError, KeyError):
+                self._metric = [str(name), str(goal)]
+                self._set(metric=self._metric)
+            elif self._metric[0] != name or _is_lower(self._metric) != _is_lower(metric):
+                self._warn(f"the primary metric stays {self._metric[0]}, not {name}")
+        except (TypeError, ValueError, AttributeError):
             self._warn(f"primary_metric {metric!r} is no pair like (\"loss\", \"minimize\")")
 
     def _count(self, commit: Commit):
@@ -318,7 +318,7 @@ def _beginning(started: dict) -> str:
     """The first line of a run: what was saved and what was left out."""
     text = f"experiment {started['experiment'][:7]}"
     if started.get("resumed"):
-        text += " goes on"
+        return text + " goes on"
     text += f", {_plural(started.get('files', 0), 'file')} ({_size(started.get('bytes', 0))}) saved"
     left = sorted(started.get("left_out") or (), key=lambda entry: -entry.get("bytes", 0))
     shown = [_left_out(entry) for entry in left[:SHOWN]]

@@ -154,6 +154,7 @@ type started struct { // init
 	Files      int64                `json:"files"`
 	Bytes      int64                `json:"bytes"`
 	LeftOut    []repository.LeftOut `json:"left_out"`
+	Metric     []string             `json:"metric,omitempty"` // the primary one and its goal
 }
 
 type committed struct { // commit

@@ -102,6 +102,9 @@ func begin(ctx context.Context, r *request, o Options) (*Session, *started, erro
 	}
 	answer.Root, answer.Storage = p.project.Root, p.repo.Store().URL()
 	answer.Experiment = s.experiment
+	if s.metric != nil {
+		answer.Metric = []string{s.metric.Name, string(s.metric.Goal)}
+	}
 	s.look = startLook(s, r.Python)
 	s.Keep()
 	return s, answer, nil
