@@ -25,21 +25,18 @@ func catCommand(w *world) *cli.Command {
 			if err := wantArgs(c, 1, -1, "ID:PATH"); err != nil {
 				return err
 			}
-			s, err := w.open(c)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			for _, arg := range c.Args().Slice() {
-				e, err := s.file(arg)
-				if err != nil {
-					return err
+			return w.with(c, func(s *session) error {
+				for _, arg := range c.Args().Slice() {
+					e, err := s.file(arg)
+					if err != nil {
+						return err
+					}
+					if err := s.repo.WriteFile(s.ctx, w.stdout, e); err != nil {
+						return err
+					}
 				}
-				if err := s.repo.WriteFile(s.ctx, w.stdout, e); err != nil {
-					return err
-				}
-			}
-			return w.verdict()
+				return nil
+			})
 		},
 	}
 }

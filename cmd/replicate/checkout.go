@@ -29,19 +29,17 @@ func checkoutCommand(w *world) *cli.Command {
 			&cli.StringSliceFlag{Name: "path", Usage: "only this file or directory `PATH` (repeatable)"},
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "replace without asking"},
 		}, storageFlags()...),
-		Action: func(c *cli.Context) error { return checkout(c, w) },
+		Action: func(c *cli.Context) error {
+			if err := wantArgs(c, 1, 1, "ID"); err != nil {
+				return err
+			}
+			return w.with(c, func(s *session) error { return s.checkout(c) })
+		},
 	}
 }
 
-func checkout(c *cli.Context, w *world) error {
-	if err := wantArgs(c, 1, 1, "ID"); err != nil {
-		return err
-	}
-	s, err := w.open(c)
-	if err != nil {
-		return err
-	}
-	defer s.close()
+func (s *session) checkout(c *cli.Context) error {
+	w := s.w
 	t, err := s.resolve(c.Args().First())
 	if err != nil {
 		return err
@@ -82,7 +80,7 @@ func checkout(c *cli.Context, w *world) error {
 		w.say("replaced files are in %s", kept)
 	}
 	w.say("checked out %s to %s (%s, %s)", id.Short(), dir, plural(report.Files, "file"), size(report.Bytes))
-	return w.verdict()
+	return nil
 }
 
 // unused returns path, or if something is there already, path with the first free number behind it.

@@ -42,31 +42,23 @@ func diffCommand(w *world) *cli.Command {
 				return replicate.Errorf(replicate.Usage, "diff takes two ids or more, and two exactly with paths").
 					WithHint("replicate diff ID ID")
 			}
-			s, err := w.open(c)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			sides, err := s.sides(ids)
-			if err != nil {
-				return err
-			}
-			out := bufio.NewWriter(w.stdout)
-			switch {
-			case len(paths) > 0:
-				err = s.diffFiles(out, sides[0], sides[1], paths)
-			case c.Bool("json"):
-				diffJSON(out, sides)
-			default:
-				diffPage(out, sides)
-			}
-			if err != nil {
-				return err
-			}
-			if err := out.Flush(); err != nil {
-				return err
-			}
-			return w.verdict()
+			return w.with(c, func(s *session) error {
+				sides, err := s.sides(ids)
+				if err != nil {
+					return err
+				}
+				return w.print(func(out *bufio.Writer) error {
+					switch {
+					case len(paths) > 0:
+						return s.diffFiles(out, sides[0], sides[1], paths)
+					case c.Bool("json"):
+						diffJSON(out, sides)
+					default:
+						diffPage(out, sides)
+					}
+					return nil
+				})
+			})
 		},
 	}
 }

@@ -77,13 +77,6 @@ func metric(v replicate.Value) string {
 	return strconv.FormatFloat(f, 'g', 5, 64)
 }
 
-func pointMetric(p *replicate.Point) string {
-	if p == nil {
-		return ""
-	}
-	return metric(p.Value)
-}
-
 func metricOf(metrics replicate.Values, name string) string {
 	if v, ok := metrics.Get(name); ok {
 		return metric(v)

@@ -51,16 +51,19 @@ func list(c *cli.Context, w *world, filters []string) error {
 	if c.Bool("quiet") && (c.Bool("json") || c.Bool("all-params")) {
 		return replicate.Errorf(replicate.Usage, "-q prints ids only: it excludes --json and -p")
 	}
-	s, err := w.open(c)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	experiments, err := s.list(index.Query{Filters: filters, Sort: c.String("sort"), Last: c.Int("last")})
-	if err != nil {
-		return err
-	}
-	out := bufio.NewWriter(w.stdout)
+	return w.with(c, func(s *session) error {
+		experiments, err := s.list(index.Query{Filters: filters, Sort: c.String("sort"), Last: c.Int("last")})
+		if err != nil {
+			return err
+		}
+		return w.print(func(out *bufio.Writer) error {
+			s.writeList(out, experiments, c)
+			return nil
+		})
+	})
+}
+
+func (s *session) writeList(out *bufio.Writer, experiments []*index.Experiment, c *cli.Context) {
 	switch {
 	case c.Bool("json"):
 		writeJSONList(out, experiments)
@@ -69,17 +72,13 @@ func list(c *cli.Context, w *world, filters []string) error {
 			out.WriteString(string(e.ID) + "\n")
 		}
 	case len(experiments) == 0:
-		w.say("no experiments found")
+		s.w.say("no experiments found")
 	default:
-		t := listTable(w, experiments, s.project.Config, c.Bool("all-params"))
-		if left := t.write(out, w.width); len(left) > 0 {
-			defer w.say("columns left out: %s", strings.Join(left, ", "))
+		t := listTable(s.w, experiments, s.project.Config, c.Bool("all-params"))
+		if left := t.write(out, s.w.width); len(left) > 0 {
+			s.w.say("columns left out: %s", strings.Join(left, ", "))
 		}
 	}
-	if err := out.Flush(); err != nil {
-		return err
-	}
-	return w.verdict()
 }
 
 func writeJSONList(out *bufio.Writer, experiments []*index.Experiment) {

@@ -180,7 +180,10 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // exit prints an error as people see it and returns the code for it.
 func (w *world) exit(err error) int {
-	if err == nil {
+	switch {
+	case err == nil && w.warned:
+		return exitError
+	case err == nil:
 		return 0
 	}
 	if code, ok := errors.AsType[exitCode](err); ok {

@@ -21,22 +21,20 @@ func rmCommand(w *world) *cli.Command {
 		ArgsUsage:   "ID...",
 		Description: rmHelp,
 		Flags:       append([]cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "delete without asking"}}, storageFlags()...),
-		Action:      func(c *cli.Context) error { return rm(c, w) },
+		Action: func(c *cli.Context) error {
+			if err := wantArgs(c, 1, -1, "ID"); err != nil {
+				return err
+			}
+			return w.with(c, func(s *session) error { return s.rm(c.Args().Slice(), c.Bool("force")) })
+		},
 	}
 }
 
-func rm(c *cli.Context, w *world) error {
-	if err := wantArgs(c, 1, -1, "ID"); err != nil {
-		return err
-	}
-	s, err := w.open(c)
-	if err != nil {
-		return err
-	}
-	defer s.close()
+func (s *session) rm(ids []string, force bool) error {
+	w := s.w
 	var records []repository.Record
 	var experiments, commits int64
-	for _, ref := range c.Args().Slice() {
+	for _, ref := range ids {
 		t, err := s.resolve(ref)
 		if err != nil {
 			return err
@@ -55,7 +53,7 @@ func rm(c *cli.Context, w *world) error {
 			w.say("%s  experiment, %s, %s", t.Experiment.ID.Short(), t.Experiment.Status, plural(t.Experiment.Commits, "commit"))
 		}
 	}
-	if !c.Bool("force") {
+	if !force {
 		yes, err := w.confirm("delete " + counted(experiments, commits) + "?")
 		if err != nil {
 			return err
@@ -68,7 +66,7 @@ func rm(c *cli.Context, w *world) error {
 		return err
 	}
 	w.say("deleted")
-	return w.verdict()
+	return nil
 }
 
 // counted returns "1 experiment, 55 commits", without what there is none of.

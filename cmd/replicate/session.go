@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -136,19 +137,30 @@ func (s *session) finishDead() {
 	}
 }
 
+// with runs f in a session.
+func (w *world) with(c *cli.Context, f func(*session) error) error {
+	s, err := w.open(c)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	return f(s)
+}
+
+// print runs f with a buffer in front of stdout.
+func (w *world) print(f func(*bufio.Writer) error) error {
+	out := bufio.NewWriter(w.stdout)
+	if err := f(out); err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
 func (s *session) close() {
 	if s.index != nil {
 		s.index.Close() // nothing is lost: the index can be rebuilt
 	}
 	s.stop()
-}
-
-// verdict is the exit code of a command that did what it could: 1 if something damaged was left out.
-func (w *world) verdict() error {
-	if w.warned > 0 {
-		return exitCode(exitError)
-	}
-	return nil
 }
 
 func (s *session) list(q index.Query) ([]*index.Experiment, error) {

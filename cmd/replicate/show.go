@@ -35,23 +35,13 @@ func showCommand(w *world) *cli.Command {
 			if err := wantArgs(c, 1, 1, "ID"); err != nil {
 				return err
 			}
-			s, err := w.open(c)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			target, err := s.resolve(c.Args().First())
-			if err != nil {
-				return err
-			}
-			out := bufio.NewWriter(w.stdout)
-			if err := s.show(out, target, c); err != nil {
-				return err
-			}
-			if err := out.Flush(); err != nil {
-				return err
-			}
-			return w.verdict()
+			return w.with(c, func(s *session) error {
+				target, err := s.resolve(c.Args().First())
+				if err != nil {
+					return err
+				}
+				return w.print(func(out *bufio.Writer) error { return s.show(out, target, c) })
+			})
 		},
 	}
 }

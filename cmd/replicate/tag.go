@@ -72,25 +72,19 @@ func noteCommand(w *world) *cli.Command {
 
 // setFields publishes facts about the experiments that ids name, after all were found.
 func (w *world) setFields(c *cli.Context, ids []string, fields map[string]json.RawMessage) error {
-	s, err := w.open(c)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	records := make([]repository.Record, len(ids))
-	for i, id := range ids {
-		t, err := s.resolve(id)
-		if err != nil {
-			return err
+	return w.with(c, func(s *session) error {
+		records := make([]repository.Record, len(ids))
+		for i, id := range ids {
+			t, err := s.resolve(id)
+			if err != nil {
+				return err
+			}
+			if records[i], err = s.set(t.Experiment, fields); err != nil {
+				return err
+			}
 		}
-		if records[i], err = s.set(t.Experiment, fields); err != nil {
-			return err
-		}
-	}
-	if err := s.repo.Append(s.ctx, records...); err != nil {
-		return err
-	}
-	return w.verdict()
+		return s.repo.Append(s.ctx, records...)
+	})
 }
 
 // set makes the record that changes facts of an experiment: later than all that were set before, whatever the clocks say.

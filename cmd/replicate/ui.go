@@ -27,7 +27,7 @@ func (w *world) report(level string, err error) {
 
 // warn prints a warning about something that is damaged; the command goes on, and exits 1 so that scripts notice.
 func (w *world) warn(err error) {
-	w.warned++
+	w.warned = true
 	w.report("warning", err)
 }
 

@@ -22,7 +22,7 @@ type world struct {
 	inTerminal, outTerminal, errTerminal bool
 	width                                int // of the terminal behind stdout, 0 if there is none
 
-	warned int // warnings that must make the exit code 1
+	warned bool // the command did what it could, and must exit 1 all the same
 }
 
 func newWorld() *world {
