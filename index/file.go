@@ -68,6 +68,8 @@ CREATE TABLE stream (
 	experiment INTEGER, kind TEXT, hash INTEGER, at INTEGER, line BLOB,
 	PRIMARY KEY (experiment, kind, at, hash)
 ) WITHOUT ROWID;
+-- Large files, by what makes two of them the same; commit_ord and place say where one is.
+CREATE TABLE file (number INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB UNIQUE, commit_ord INTEGER, place INTEGER);
 CREATE TABLE deletion (id BLOB PRIMARY KEY, at INTEGER) WITHOUT ROWID;
 `
 

@@ -133,57 +133,104 @@ type treeKey struct {
 	frames int
 }
 
-// tree returns the tree of a commit by its ordinal.
-func (v *View) tree(ctx context.Context, ord int64) (*index.Commit, *tree, error) {
-	c, err := v.commit(ctx, v.current.Load(), ord)
-	if err != nil {
-		return nil, nil, err
-	}
+// tree returns the tree of a commit by its ordinal, dead or alive: what has it open goes on.
+func (v *View) tree(ctx context.Context, ord int64) (*tree, error) {
 	row, err := v.treeRows.get(ord, func() (repository.Row, int64, error) {
-		row, err := v.index.Row(ctx, c)
+		row, err := v.index.Row(ctx, &index.Commit{Ord: ord})
 		return row, 1, gone(err)
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	key := treeKey{frames: len(row.Tree)}
 	if len(row.Tree) > 0 {
 		key.first = row.Tree[0].Hash
 	}
-	t, err := v.trees.get(key, func() (*tree, int64, error) {
+	return v.trees.get(key, func() (*tree, int64, error) {
 		t, err := v.repo.Tree(ctx, row)
 		if err != nil {
-			return nil, 0, fmt.Errorf("commit %s: %w", c.ID.Short(), err)
+			return nil, 0, v.blame(ctx, ord, err)
 		}
 		flat := newTree(t)
+		if err := v.number(ctx, flat, ord); err != nil {
+			return nil, 0, err
+		}
 		return flat, flat.weight(), nil
 	})
-	return c, t, err
+}
+
+// number gives the large files of a tree their numbers.
+func (v *View) number(ctx context.Context, t *tree, commit int64) error {
+	files, places := t.large(commit)
+	if len(files) == 0 {
+		return nil
+	}
+	numbers, err := v.index.FileNumbers(ctx, files)
+	if err != nil {
+		return err
+	}
+	t.shared = make(map[int]int64, len(files))
+	for i, p := range places {
+		t.shared[p] = numbers[i]
+	}
+	return nil
+}
+
+// blame says which commit an error is about.
+func (v *View) blame(ctx context.Context, ord int64, err error) error {
+	if c, known := v.index.CommitByOrd(ctx, ord); known == nil {
+		return fmt.Errorf("commit %s: %w", c.ID.Short(), err)
+	}
+	return err
+}
+
+// source returns the commit that a node is in, and the place it has there.
+func (v *View) source(ctx context.Context, id ID) (ord, place int64, err error) {
+	if id.class() != contentFile {
+		return id.ord(), id.entry(), nil
+	}
+	f, err := v.sharedFile(ctx, id.ord())
+	return f.Commit, f.Place, err
 }
 
 // place returns the tree that a node is in, and its place there.
-func (v *View) place(ctx context.Context, id ID) (c *index.Commit, t *tree, p int, err error) {
-	c, t, err = v.tree(ctx, id.ord())
+func (v *View) place(ctx context.Context, id ID) (t *tree, p int, err error) {
+	ord, at, err := v.source(ctx, id)
+	if err != nil {
+		return nil, 0, err
+	}
+	t, err = v.tree(ctx, ord)
 	switch {
 	case err != nil:
-		return nil, nil, 0, err
-	case !t.has(id.entry()):
-		return nil, nil, 0, ErrStale
+		return nil, 0, err
+	case !t.has(at):
+		return nil, 0, ErrStale
 	}
-	return c, t, int(id.entry()), nil
+	return t, int(at), nil
+}
+
+// sharedFile returns a large file by its number.
+func (v *View) sharedFile(ctx context.Context, number int64) (index.File, error) {
+	return v.shared.get(number, func() (index.File, int64, error) {
+		f, err := v.index.FileByNumber(ctx, number)
+		return f, 1, gone(err)
+	})
 }
 
 // treeNode is the node of a place. Directories have one below experiments/ and one below commits/, as a directory has one parent;
-// files and links are shared.
+// files and links are shared, large files by all commits that hold them.
 func treeNode(dir ID, t *tree, p int) ID {
 	if t.dir(p) {
 		return newID(dir.class(), dir.ord(), int64(p))
+	}
+	if number, ok := t.shared[p]; ok {
+		return newID(contentFile, number, 0)
 	}
 	return newID(commitFile, dir.ord(), int64(p))
 }
 
 func (v *View) lookupTree(ctx context.Context, dir ID, name string) (ID, error) {
-	_, t, p, err := v.place(ctx, dir)
+	t, p, err := v.place(ctx, dir)
 	if err != nil {
 		return 0, err
 	}
@@ -195,7 +242,7 @@ func (v *View) lookupTree(ctx context.Context, dir ID, name string) (ID, error) 
 }
 
 func (v *View) listTree(ctx context.Context, dir ID, cookie uint64, yield func(uint64, Entry) bool) error {
-	_, t, p, err := v.place(ctx, dir)
+	t, p, err := v.place(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -211,6 +258,10 @@ func (v *View) listTree(ctx context.Context, dir ID, cookie uint64, yield func(u
 }
 
 func (v *View) treeAttr(ctx context.Context, id ID) (Attr, error) {
+	if id.class() == contentFile {
+		f, err := v.sharedFile(ctx, id.ord())
+		return Attr{Mode: TypeFile | f.Mode, Size: f.Size, Mtime: f.Mtime}, err
+	}
 	if id.class() != commitFile && id.entry() == 0 { // the commit itself, without its tree
 		c, err := v.commit(ctx, v.current.Load(), id.ord())
 		if err != nil {
@@ -218,7 +269,7 @@ func (v *View) treeAttr(ctx context.Context, id ID) (Attr, error) {
 		}
 		return *commitAttr(c), nil
 	}
-	_, t, p, err := v.place(ctx, id)
+	t, p, err := v.place(ctx, id)
 	if err != nil {
 		return Attr{}, err
 	}
@@ -240,7 +291,7 @@ func entryAttr(e *repository.Entry) Attr {
 }
 
 func (v *View) treeLink(ctx context.Context, id ID) (string, error) {
-	_, t, p, err := v.place(ctx, id)
+	t, p, err := v.place(ctx, id)
 	if err != nil {
 		return "", err
 	}
@@ -252,7 +303,7 @@ func (v *View) treeLink(ctx context.Context, id ID) (string, error) {
 
 func (v *View) treeContent(ctx context.Context, id ID) (io.ReaderAt, error) {
 	return v.files.get(id, func() (io.ReaderAt, int64, error) {
-		c, t, p, err := v.place(ctx, id)
+		t, p, err := v.place(ctx, id)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -260,9 +311,27 @@ func (v *View) treeContent(ctx context.Context, id ID) (io.ReaderAt, error) {
 			return nil, 0, ErrStale
 		}
 		r, err := v.repo.File(ctx, t.at(p))
-		if err != nil {
-			return nil, 0, fmt.Errorf("commit %s: %w", c.ID.Short(), err)
+		if err == nil {
+			r = blamed{r, v, id}
 		}
-		return r, 1, nil
+		return r, 1, err
 	})
+}
+
+// blamed is a file whose errors say which commit it is of.
+type blamed struct {
+	io.ReaderAt
+	view *View
+	id   ID
+}
+
+func (b blamed) ReadAt(p []byte, off int64) (int, error) {
+	n, err := b.ReaderAt.ReadAt(p, off)
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	if ord, _, known := b.view.source(context.Background(), b.id); known == nil {
+		err = b.view.blame(context.Background(), ord, err)
+	}
+	return n, err
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/replicate/replicate/index"
 	"github.com/replicate/replicate/storage/repository"
 )
 
@@ -12,6 +13,7 @@ import (
 type tree struct {
 	entries []repository.Entry
 	places  []place
+	shared  map[int]int64 // numbers of the large files, by place
 }
 
 type place struct {
@@ -33,6 +35,21 @@ func newTree(t *repository.Tree) *tree {
 		flat.places[p].first, flat.places[p].next = int32(first), int32(len(flat.places))
 	}
 	return flat
+}
+
+// sharedSize is the size from which on a file that several commits hold is one node: what diff -r then need not read, and the
+// page cache need not hold twice.
+const sharedSize = 64 << 10
+
+// large returns the large files of the tree and their places, for a commit.
+func (t *tree) large(commit int64) (files []index.File, places []int) {
+	for p := 1; p < len(t.places); p++ {
+		if e := t.at(p); e.Kind == repository.File && e.Size >= sharedSize {
+			files = append(files, index.File{Hash: e.Hash, Size: e.Size, Mode: e.Mode, Mtime: e.Mtime, Commit: commit, Place: int64(p)})
+			places = append(places, p)
+		}
+	}
+	return files, places
 }
 
 // has reports whether a place is one of the tree.

@@ -89,6 +89,8 @@ type Index interface {
 	Streams(ctx context.Context, experiment replicate.ID, kind repository.StreamKind) ([]repository.StreamRow, error)
 	ExperimentNames(ctx context.Context) ([]index.Name, error)
 	CommitNames(ctx context.Context) ([]index.Name, error)
+	FileNumbers(ctx context.Context, files []index.File) ([]int64, error)
+	FileByNumber(ctx context.Context, number int64) (index.File, error)
 	Close() error
 }
 
@@ -96,7 +98,7 @@ var _ Index = (*index.Index)(nil)
 
 const (
 	// treesLimit and renderedLimit bound what is kept in memory, in bytes; keptFiles is how many files of commits are open.
-	treesLimit    = 64 << 20
+	treesLimit    = 32 << 20
 	renderedLimit = 16 << 20
 	keptFiles     = 512
 	keptSeries    = 64
@@ -111,6 +113,7 @@ type View struct {
 
 	treeRows *cache[int64, repository.Row] // by commit
 	trees    *cache[treeKey, *tree]
+	shared   *cache[int64, index.File]
 	files    *cache[ID, io.ReaderAt]
 	rendered *cache[ID, *spill]
 	series   *cache[seriesKey, *series]
@@ -133,6 +136,7 @@ func New(x Index, r *repository.Repository, cacheDir string) (*View, error) {
 		index: x, repo: r, cache: cacheDir, root: Root,
 		treeRows: newCache[int64, repository.Row](keptCommits),
 		trees:    newCache[treeKey, *tree](treesLimit),
+		shared:   newCache[int64, index.File](keptCommits),
 		files:    newCache[ID, io.ReaderAt](keptFiles),
 		rendered: newCache[ID, *spill](renderedLimit),
 		series:   newCache[seriesKey, *series](keptSeries),
@@ -268,7 +272,7 @@ const (
 func (v *View) Attr(ctx context.Context, id ID) (Attr, error) {
 	id = v.node(id)
 	switch id.class() {
-	case commitDir, commitDirFlat, commitFile:
+	case commitDir, commitDirFlat, commitFile, contentFile:
 		return v.treeAttr(ctx, id)
 	}
 	if id == readmeFile {
@@ -320,7 +324,7 @@ func (v *View) Content(ctx context.Context, id ID) (io.ReaderAt, error) {
 	switch {
 	case id == readmeFile:
 		return readmeContent, nil
-	case id.class() == commitFile:
+	case id.class() == commitFile || id.class() == contentFile:
 		return v.treeContent(ctx, id)
 	}
 	s, err := v.snapshot(ctx)

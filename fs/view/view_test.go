@@ -373,3 +373,32 @@ func TestPinnedView(t *testing.T) {
 		t.Errorf("README.txt: %v", err)
 	}
 }
+
+func TestCommitsShareLargeFiles(t *testing.T) {
+	l := newLab(t)
+	w := l.begin(replicate.Experiment{ID: "9cce0060f0c24d5b8a2e7d9c3b6f4a10"})
+	l.write("large", strings.Repeat("x", sharedSize), "small", strings.Repeat("x", sharedSize-1))
+	a := l.commit(w, 0)
+	l.write("other", "makes another tree")
+	b := l.commit(w, 1)
+	l.write("large", strings.Repeat("y", sharedSize))
+	c := l.commit(w, 2)
+	l.end(w, replicate.Finished)
+	l.refresh()
+	id := func(c replicate.ID, name string) ID { return l.at("commits/" + c.Short() + "/" + name) }
+	large := id(a.ID, "large")
+	if large != id(b.ID, "large") || large == id(c.ID, "large") || id(a.ID, "small") == id(b.ID, "small") {
+		t.Error("large files are not one node where they are the same, and only there")
+	}
+	inExperiment := l.at("experiments/9cce006/commits/00000000-" + a.ID.Short())
+	if same, err := l.Lookup(t.Context(), inExperiment, "large"); same != large {
+		t.Errorf("below experiments/ it is node %x: %v", uint64(same), err)
+	}
+	if got := l.read(large); got != strings.Repeat("x", sharedSize) {
+		t.Errorf("reads %d bytes", len(got))
+	}
+	l.reopen()
+	if large != id(b.ID, "large") || l.read(large) != strings.Repeat("x", sharedSize) {
+		t.Error("after a restart it is another node")
+	}
+}
