@@ -53,6 +53,7 @@ func run(w *world, args []string) int {
 }
 
 func newApp(w *world) *cli.App {
+	cli.FlagStringer = flagLine
 	app := &cli.App{
 		Name:                      "replicate",
 		Usage:                     "experiments as a file system",
@@ -78,6 +79,38 @@ func newApp(w *world) *cli.App {
 		command.HideHelpCommand = true
 	}
 	return app
+}
+
+// flagLine is how the help shows a flag: its names, short ones first, a word for its value, and what it does. The library's own
+// line repeats the word for each name and tells the default of every switch.
+func flagLine(f cli.Flag) string {
+	documented, ok := f.(cli.DocGenerationFlag)
+	if !ok {
+		return ""
+	}
+	return strings.TrimSpace(flagNames(documented)+" "+flagValue(documented)) + "\t" + strings.ReplaceAll(documented.GetUsage(), "`", "")
+}
+
+func flagNames(f cli.DocGenerationFlag) string {
+	var short, long []string
+	for _, name := range f.(cli.Flag).Names() {
+		if len(name) == 1 {
+			short = append(short, "-"+name)
+		} else {
+			long = append(long, "--"+name)
+		}
+	}
+	return strings.Join(append(short, long...), ", ")
+}
+
+// flagValue is the word in backquotes of a flag's usage, which stands for its value.
+func flagValue(f cli.DocGenerationFlag) string {
+	_, rest, _ := strings.Cut(f.GetUsage(), "`")
+	word, _, closed := strings.Cut(rest, "`")
+	if !f.TakesValue() || !closed {
+		return ""
+	}
+	return word
 }
 
 // usageError replaces the library's answer to a bad flag, which is the whole help on stdout.

@@ -78,37 +78,9 @@ step 12) and ` + "`@latest`" + ` (the newest experiment) work too. Where a commi
 			b.WriteString("\n| flag | meaning |\n|---|---|\n")
 		}
 		for _, f := range c.Flags {
-			if f, ok := f.(cli.DocGenerationFlag); ok {
-				fmt.Fprintf(&b, "| %s | %s |\n", flagNames(f), strings.ReplaceAll(usageOf(f), "|", "\\|"))
-			}
+			names, usage, _ := strings.Cut(flagLine(f), "\t")
+			fmt.Fprintf(&b, "| `%s` | %s |\n", names, strings.ReplaceAll(usage, "|", "\\|"))
 		}
 	}
 	return b.String()
 }
-
-func flagNames(f cli.DocGenerationFlag) string {
-	var names []string
-	for _, name := range f.(cli.Flag).Names() {
-		dashes := "--"
-		if len(name) == 1 {
-			dashes = "-"
-		}
-		names = append(names, "`"+dashes+name+"`")
-	}
-	if value := placeholder(f.GetUsage()); f.TakesValue() && value != "" {
-		return strings.Join(names, ", ") + " " + value
-	}
-	return strings.Join(names, ", ")
-}
-
-// placeholder is the word in backquotes that the help shows for a flag's value.
-func placeholder(usage string) string {
-	_, rest, ok := strings.Cut(usage, "`")
-	word, _, closed := strings.Cut(rest, "`")
-	if !ok || !closed {
-		return ""
-	}
-	return word
-}
-
-func usageOf(f cli.DocGenerationFlag) string { return strings.ReplaceAll(f.GetUsage(), "`", "") }
