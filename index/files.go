@@ -30,7 +30,7 @@ func (f *File) key() []byte {
 
 // FileNumbers returns the number of each file, from 1. One that is seen for the first time gets one, with its commit and place.
 func (x *Index) FileNumbers(ctx context.Context, files []File) (numbers []int64, err error) {
-	err = x.use(ctx, "number files", func(db *sql.DB) error {
+	err = x.use(ctx, func(db *sql.DB) error {
 		numbers, err = findFiles(ctx, db, files)
 		if err != nil || len(numbers) == len(files) {
 			return err
@@ -47,7 +47,7 @@ func (x *Index) FileNumbers(ctx context.Context, files []File) (numbers []int64,
 			return err
 		})
 	})
-	return numbers, err
+	return numbers, wrap("number files", err)
 }
 
 // preparer is a database or a connection.
@@ -79,7 +79,7 @@ func findFiles(ctx context.Context, p preparer, files []File) ([]int64, error) {
 
 // FileByNumber returns a file, or NotFound.
 func (x *Index) FileByNumber(ctx context.Context, number int64) (f File, err error) {
-	err = x.use(ctx, "read file", func(db *sql.DB) error {
+	err = x.use(ctx, func(db *sql.DB) error {
 		var key []byte
 		err := db.QueryRowContext(ctx, "SELECT key, commit_ord, place FROM file WHERE number = ?", number).Scan(&key, &f.Commit, &f.Place)
 		switch {
@@ -95,5 +95,5 @@ func (x *Index) FileByNumber(ctx context.Context, number int64) (f File, err err
 		f.Mode = uint32(binary.BigEndian.Uint16(rest[16:]))
 		return nil
 	})
-	return f, err
+	return f, wrap("read file", err)
 }
