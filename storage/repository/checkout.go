@@ -159,8 +159,9 @@ func notInTree(t *Tree, path, name string) error {
 	return e
 }
 
-// parallel calls work for each i from 0 to n on some goroutines, until one returns an error or ctx is cancelled.
-func parallel(ctx context.Context, goroutines, n int, work func(i int) error) error {
+// parallel calls work for each i from 0 to n on some goroutines, until one returns an error or ctx is cancelled. Then the ctx of the others
+// is cancelled too.
+func parallel(ctx context.Context, goroutines, n int, work func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var mu sync.Mutex // guards next
@@ -175,7 +176,7 @@ func parallel(ctx context.Context, goroutines, n int, work func(i int) error) er
 	for range min(goroutines, n) {
 		workers.Go(func() {
 			for i := take(); i < n && ctx.Err() == nil; i = take() {
-				if err := work(i); err != nil {
+				if err := work(ctx, i); err != nil {
 					cancel(err)
 				}
 			}

@@ -46,7 +46,7 @@ func (c *checker) readPacks(ctx context.Context) error {
 	}
 	shown := showProgress(int64(len(all)), c.options.Progress)
 	defer shown.stop()
-	return parallel(ctx, c.repository.workers(), len(all), func(i int) error {
+	return parallel(ctx, c.repository.workers(), len(all), func(ctx context.Context, i int) error {
 		defer shown.add(1)
 		return c.readPack(ctx, all[i])
 	})
@@ -140,7 +140,7 @@ func (c *checker) readTrees(ctx context.Context) error {
 			all = append(all, c.trees[key])
 		}
 	}
-	return parallel(ctx, c.repository.workers(), len(all), func(i int) error {
+	return parallel(ctx, c.repository.workers(), len(all), func(ctx context.Context, i int) error {
 		return c.readTree(ctx, all[i])
 	})
 }

@@ -7,6 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/disk"
 )
 
 // weights is the tree that commits and checkouts are measured on: 2 × 100 MB that do not compress and 2,000 small files.
@@ -85,4 +88,59 @@ func BenchmarkFile(b *testing.B) {
 			}
 		}
 	}
+}
+
+// experiments returns the rows of n experiments with 8 parameters, as a fresh index reads them.
+func experiments(b *builder, n int) []Record {
+	records := make([]Record, n)
+	for i := range records {
+		var params replicate.Values
+		for j := range 8 {
+			params = append(params, replicate.Member{Name: fmt.Sprintf("parameter_%d", j), Value: replicate.Float(float64(i*j) / 7)})
+		}
+		records[i] = b.record(Record{Experiment: &ExperimentRow{Experiment: replicate.Experiment{ID: b.newID(), Created: b.now, User: "dev", Host: "gpu1",
+			Command: []string{"python", "train.py"}, Params: params}, Row: Row{Before: b.now}}})
+	}
+	return records
+}
+
+// BenchmarkSync reads all records of a local storage: of a segment, and of objects of one record each.
+func BenchmarkSync(b *testing.B) {
+	run := func(name string, records int, arrange func(*builder, []Record)) {
+		b.Run(name, func(b *testing.B) {
+			build := newBuilder(b, diskStore(b))
+			arrange(build, experiments(build, records))
+			for b.Loop() {
+				n := 0
+				for batch, err := range build.repo.Sync(b.Context(), nothingKnown) {
+					if n += len(batch.Records); err != nil || batch.Err != nil {
+						b.Fatal(err, batch.Err)
+					}
+				}
+				if n != records {
+					b.Fatal(n)
+				}
+			}
+			b.ReportMetric(float64(records)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+	run("segment", 100_000, func(build *builder, records []Record) {
+		key, object, err := encodeSegment(1, records, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		build.put(key, object)
+	})
+	run("objects", 10_000, func(build *builder, records []Record) {
+		dir := build.store.(*disk.Store).Dir()
+		if err := os.MkdirAll(filepath.Join(dir, "log"), 0o700); err != nil {
+			b.Fatal(err)
+		}
+		for _, r := range records {
+			key, object := encodeLog([]Record{r})
+			if err := os.WriteFile(filepath.Join(dir, key), object, 0o600); err != nil { // a Put syncs
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -81,7 +81,7 @@ func (c *checkout) plan(ctx context.Context, t *Tree, entries []*Entry) error {
 			c.files = append(c.files, &slot{entry: e, parent: parent})
 		}
 	}
-	return parallel(ctx, c.repository.workers(), len(c.files), func(i int) error {
+	return parallel(ctx, c.repository.workers(), len(c.files), func(ctx context.Context, i int) error {
 		if err := c.look(ctx, c.files[i]); err != nil {
 			return checkoutError(c.files[i].entry.Path, err)
 		}

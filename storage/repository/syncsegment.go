@@ -95,7 +95,7 @@ func (s *segment) damaged(err error) error {
 func (s *segment) emitBlocks(ctx context.Context, emit func(Batch)) error {
 	groups := slices.Collect(slices.Chunk(s.directory.Blocks, blocksAtOnce))
 	damage := make([]error, len(groups))
-	_ = parallel(ctx, runtime.GOMAXPROCS(0), len(groups), func(i int) error { // the caller looks at ctx
+	_ = parallel(ctx, runtime.GOMAXPROCS(0), len(groups), func(ctx context.Context, i int) error { // the caller looks at ctx
 		part := segmentDirectory{Blocks: groups[i]}
 		records, errs := part.records(s.object)
 		damage[i] = errors.Join(errs...)

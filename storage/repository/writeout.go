@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -60,21 +61,9 @@ func (c *checkout) write(ctx context.Context) error {
 		return err
 	}
 	w.plan()
-	workers := c.repository.workers()
-	w.hands = make(chan *hand, workers)
-	for range workers {
-		w.hands <- &hand{writeOut: w}
-	}
 	w.progress = showProgress(w.total(), w.options.Progress)
-	err := parallel(ctx, workers, len(w.jobs), func(i int) error {
-		h := <-w.hands
-		defer func() { w.hands <- h }()
-		return h.do(ctx, w.jobs[i])
-	})
+	err := w.doAll(ctx)
 	w.progress.stop()
-	for range workers {
-		(<-w.hands).close()
-	}
 	w.clean()
 	if err == nil && len(w.failed) > 0 {
 		slices.SortFunc(w.failed, func(a, b *slot) int { return ComparePaths(a.entry.Path, b.entry.Path) })
@@ -85,7 +74,7 @@ func (c *checkout) write(ctx context.Context) error {
 
 // collect finds the frames of all files.
 func (w *writeOut) collect(ctx context.Context) error {
-	return parallel(ctx, w.repository.workers(), len(w.files), func(i int) error {
+	return parallel(ctx, w.repository.workers(), len(w.files), func(ctx context.Context, i int) error {
 		p := w.files[i]
 		p.temp = w.temp + "-" + strconv.Itoa(i)
 		if p.found == same || p.entry.Kind == Link || p.entry.Size == 0 {
@@ -139,6 +128,30 @@ func (w *writeOut) plan() {
 		w.jobs = append(w.jobs, job{frames: frames[:n]})
 		frames = frames[n:]
 	}
+}
+
+// doAll does all jobs. Each goroutine has a stretch of them, and when it is done helps with the others: those that lie together write to
+// the same file, where goroutines would wait for each other.
+func (w *writeOut) doAll(ctx context.Context) error {
+	workers := w.repository.workers()
+	next := make([]atomic.Int64, workers)
+	start := func(stretch int) int64 { return int64(stretch * len(w.jobs) / workers) }
+	for i := range next {
+		next[i].Store(start(i))
+	}
+	return parallel(ctx, workers, workers, func(ctx context.Context, first int) error {
+		h := &hand{writeOut: w}
+		defer h.close()
+		for i := range workers {
+			stretch := (first + i) % workers
+			for job := next[stretch].Add(1) - 1; job < start(stretch+1); job = next[stretch].Add(1) - 1 {
+				if err := h.do(ctx, w.jobs[job]); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // total is how many bytes there are to write.
