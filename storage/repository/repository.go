@@ -16,8 +16,6 @@ import (
 	"github.com/replicate/replicate/storage"
 )
 
-var errLater = errors.New("under construction")
-
 const (
 	// maxConfig bounds what is read of replicate.json.
 	maxConfig = 64 << 10

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/replicate/replicate"
 )
@@ -143,5 +144,26 @@ func TestSyncReadsSegments(t *testing.T) {
 				t.Fatalf("%d batches", batches)
 			}
 		})
+	}
+}
+
+func TestHeartbeats(t *testing.T) {
+	b := newBuilder(t, memStore(t))
+	id := b.newID()
+	if ages, err := b.repo.Heartbeats(t.Context()); err != nil || len(ages) != 0 {
+		t.Fatal(ages, err)
+	}
+	b.put(liveKey(id), []byte(`{"experiment":"`+string(id)+`","writer":"5c00","time":"2026-01-02T03:04:05Z","step":812,"metrics":{"loss":1.0},"unsent":5,"ready":2}`))
+	b.put("live/stranger", nil)
+	ages, err := b.repo.Heartbeats(t.Context())
+	if err != nil || len(ages) != 1 || ages[id] > time.Minute {
+		t.Fatal(ages, err)
+	}
+	h, err := b.repo.Heartbeat(t.Context(), id)
+	if err != nil || h.Step != 812 || h.Unsent != 5 || len(h.Metrics) != 1 {
+		t.Fatal(h, err)
+	}
+	if _, err := b.repo.Heartbeat(t.Context(), b.newID()); replicate.KindOf(err) != replicate.NotFound {
+		t.Fatal(err)
 	}
 }
