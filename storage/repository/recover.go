@@ -143,7 +143,7 @@ func (s *Spool) finishDead(ctx context.Context, own *writerDir) (replicate.ID, e
 		return "", err
 	}
 	defer st.close()
-	if err := st.flush(ctx); err != nil {
+	if err := st.finish(ctx); err != nil {
 		return "", err
 	}
 	end, err := os.ReadFile(filepath.Join(own.dir, endName))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +19,8 @@ const (
 	maxPiece = 4 << 20
 	// maxInlineFrame is the largest frame that stands in its record: half a minute of a usual training.
 	maxInlineFrame = 4 << 10
+	// maxSummarized is the longest value that is first or last in a summary.
+	maxSummarized = 1 << 10
 	// maxPoint bounds one line of the metrics stream, so that it fits into a frame.
 	maxPoint = 8 << 20
 )
@@ -40,9 +43,13 @@ type mark struct {
 	Position int64 `json:"position"` // points, or bytes
 	Offset   int64 `json:"offset"`   // in the file
 	Seq      int64 `json:"seq"`      // of the next row
+
+	Edges []edge `json:"edges,omitempty"` // of the pieces that are not sealed: the first begins at the first, the last ends here
 }
 
-// openStream opens the file of a stream, cutting off what a crash left of a point.
+func (m mark) edge() edge { return edge{m.Position, m.Offset} }
+
+// openStream opens the file of a stream.
 func openStream(dir string, kind StreamKind, published mark) (*stream, error) {
 	f, err := os.OpenFile(filepath.Join(dir, string(kind)), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -53,7 +60,22 @@ func openStream(dir string, kind StreamKind, published mark) (*stream, error) {
 		f.Close()
 		return nil, err
 	}
+	if !published.within(info.Size()) {
+		published = mark{}
+	}
 	return &stream{kind: kind, file: f, size: info.Size(), published: published}, nil
+}
+
+// within reports whether a mark can be one of a file of some size. One that cannot is forgotten, and all is published again.
+func (m mark) within(size int64) bool {
+	last := edge{}
+	for _, e := range m.Edges {
+		if e.position < last.position || e.offset < last.offset {
+			return false
+		}
+		last = e
+	}
+	return m.Seq >= 0 && m.Position >= 0 && m.Offset >= 0 && m.Offset <= size && (len(m.Edges) == 0 || last == m.edge())
 }
 
 // append writes p at the end, with one write. When that fails nothing of p stays.
@@ -134,17 +156,25 @@ func newPiece(kind StreamKind, raw []byte, from mark, positions int64, summary m
 	return &piece{kind: kind, raw: raw, frame: appendFrame(nil, raw), from: from, to: to, summary: summary}
 }
 
-// summarizeLines counts lines of points, the first at a position, and sums up their metrics. A line that is no point counts and says nothing.
+// summarizeLines counts lines of points, the first at a position, and sums up their metrics. A line that is no point counts and says nothing. If
+// there are more metrics than a record can hold, there is no summary.
 func summarizeLines(raw []byte, position int64) (points int64, summary map[string]replicate.Summary) {
 	summary = map[string]replicate.Summary{}
 	for line := range bytes.Lines(raw) {
 		if p, err := parsePoint(line); err == nil {
+			p.Metrics = slices.DeleteFunc(p.Metrics, func(m replicate.Member) bool { return isLong(m.Value) })
 			summarize(summary, p, position+points)
 		}
 		points++
 	}
+	if len(appendSummaries(nil, summary)) > MaxLine/2 {
+		summary = nil
+	}
 	return points, summary
 }
+
+// isLong reports whether a value is too long for a summary, which stands in a record: texts and lists can be.
+func isLong(v replicate.Value) bool { return !v.IsNumber() && len(v.AppendJSON(nil)) > maxSummarized }
 
 // streams are the two streams of a writer, in its folder of the spool, with what is published of them.
 type streams struct {
@@ -208,10 +238,29 @@ func (s *streams) flush(ctx context.Context) error {
 	}
 	for {
 		more, err := s.flushSome(ctx)
-		if err != nil || !more {
+		if err != nil {
 			return err
 		}
+		if !more {
+			break
+		}
 	}
+	for _, st := range s.list {
+		if len(st.published.Edges) > sealAfter {
+			return s.seal(ctx)
+		}
+	}
+	return nil
+}
+
+// finish publishes and seals everything.
+func (s *streams) finish(ctx context.Context) error {
+	if err := s.flush(ctx); err != nil {
+		return err
+	}
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	return s.seal(ctx)
 }
 
 // flushAtOnce bounds how much is published as one: a pack holds it in any case.
@@ -247,12 +296,22 @@ func (s *streams) flushSome(ctx context.Context) (more bool, err error) {
 	for _, p := range pieces {
 		for _, st := range s.list {
 			if st.kind == p.kind {
-				st.published = p.to
+				st.advance(p)
 			}
 		}
 	}
 	s.remember()
 	return total >= flushAtOnce, nil
+}
+
+// advance notes that a piece is published.
+func (s *stream) advance(p *piece) {
+	edges := s.published.Edges
+	if len(edges) == 0 {
+		edges = []edge{p.from.edge()}
+	}
+	s.published = p.to
+	s.published.Edges = append(edges, p.to.edge())
 }
 
 // remember writes down how far the streams are published.

@@ -318,7 +318,7 @@ func (w *Writer) End(ctx context.Context, status replicate.Status, fields map[st
 
 func (w *Writer) end(ctx context.Context, status replicate.Status, fields map[string]json.RawMessage) error {
 	if status == "" {
-		return w.streams.flush(ctx)
+		return w.streams.finish(ctx)
 	}
 	fields = maps.Clone(fields)
 	if fields == nil {
@@ -336,7 +336,7 @@ func (w *Writer) end(ctx context.Context, status replicate.Status, fields map[st
 	if err := w.own.decide(record); err != nil {
 		return err
 	}
-	if err := w.streams.flush(ctx); err != nil {
+	if err := w.streams.finish(ctx); err != nil {
 		return err
 	}
 	store := w.spool.repository.store
