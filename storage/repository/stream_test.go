@@ -41,7 +41,9 @@ func (l *lab) output(id replicate.ID) string {
 	return b.String()
 }
 
-func loss(v float64) replicate.Values { return replicate.Values{{Name: "loss", Value: replicate.Float(v)}} }
+func loss(v float64) replicate.Values {
+	return replicate.Values{{Name: "loss", Value: replicate.Float(v)}}
+}
 
 func TestSmallFlushesStandInTheRecord(t *testing.T) {
 	l := newLab(t, memStore(t))
