@@ -144,7 +144,7 @@ class Experiment:
         if self._recorder is None or self._recorder.gone or os.getpid() != self._pid:
             return
         recorder = self._recorder
-        request = dict(ending, op="end", modules=surroundings.new_modules(), wait=_exit_wait())
+        request = {"op": "end", **ending, "modules": surroundings.new_modules(), "wait": _exit_wait()}
         problem, answer = None, None
         try:
             if at_exit:
@@ -183,7 +183,7 @@ class Experiment:
     def _set(self, **what):
         if not self._idle("set"):
             try:
-                self._recorder.post(dict(what, op="set"))
+                self._recorder.post({"op": "set", **what})
                 self._tell(())
             except Exception as problem:
                 self._trouble(problem)

@@ -40,7 +40,7 @@ class Experiments:
     def get(self, ref: str) -> Experiment | Commit:
         """What a unique prefix of an id, a name, "EXP@best", "EXP@latest", "EXP@12" or "@latest" stands for: an experiment or
         a commit. Raises NotFound or Ambiguous."""
-        known = json.loads(self.run("show", "--json", "--", ref))
+        known = json.loads(self.run("show", "--json", ref))
         return Commit(self, known) if "experiment" in known else Experiment(self, known)
 
     def run(self, *args: str, stdout=subprocess.PIPE) -> bytes:
@@ -114,7 +114,7 @@ class Commit(_Read):
         """A file of the commit, as a seekable binary file that is gone when it is closed."""
         file = tempfile.TemporaryFile()
         try:
-            self._experiments.run("cat", "--", f"{self.id}:{os.fspath(path)}", stdout=file)
+            self._experiments.run("cat", f"{self.id}:{os.fspath(path)}", stdout=file)
         except BaseException:
             file.close()
             raise

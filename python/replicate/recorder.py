@@ -237,8 +237,8 @@ class Recorder:
         """
         if self.gone:
             return None
-        request["id"] = number = next(self._ids)
-        reply = _Reply(_line(request), then)
+        number = next(self._ids)
+        reply = _Reply(_line({"id": number, **request}), then)
         self._replies[number] = reply
         self._put(reply.line, False)
         me = get_ident()
@@ -254,8 +254,7 @@ class Recorder:
 
     def last_words(self, request: dict, seconds: float = 1.0):
         """Sends a request from a signal handler that ends the process: the code it has interrupted never goes on."""
-        request["id"] = next(self._ids)
-        self._put(_line(request), False)
+        self._put(_line({"id": next(self._ids), **request}), False)
         until = monotonic() + seconds
         try:
             with self._lock:
@@ -377,7 +376,7 @@ class Recorder:
                 raise error(f"start the recorder {binary}: it does not answer as replicate does", "unavailable",
                             "another program of that name? set REPLICATE_BINARY to the right one") from None
             try:
-                return process, ok(process.call(dict(self._init, id=next(self._ids), op="init"), 1e9, self.notes))
+                return process, ok(process.call({"id": next(self._ids), "op": "init", **self._init}, 1e9, self.notes))
             except (OSError, ValueError):
                 raise error(f"start the recorder {binary}: it went away at the start", "internal") from None
         except BaseException:
