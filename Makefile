@@ -23,7 +23,7 @@ test: build
 
 # kill -9 at random moments, 200 times; the tests do it 20 times.
 torture: build
-	REPLICATE_TORTURE=200 go test -count=1 -timeout 60m -run Torture ./cmd/replicate ./fs
+	REPLICATE_TORTURE=200 go test -count=1 -timeout 60m -run 'Torture|KilledServers' ./cmd/e2e ./fs
 
 # One table: every figure beside the peers that are installed, in one run.
 bench: build

@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"fs":                          {"", "storage", "storage/repository", "index", "fs/view"},
 	"cmd/replicate": {"", "storage", "storage/disk", "storage/mem", "storage/project", "storage/repository", "storage/recorder",
 		"index", "fs/view", "fs"},
+	"cmd/e2e":   {},
 	"cmd/bench": {"", "storage", "storage/disk", "storage/mem", "storage/project", "storage/repository", "index", "fs/view", "fs"},
 }
 

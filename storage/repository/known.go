@@ -14,6 +14,13 @@ func (s *snapshot) recipe(ref *Ref) *recipe {
 	return s.recipes[*ref]
 }
 
+// knowRecipe keeps what the stat cache says of a file's recipe.
+func (s *snapshot) knowRecipe(c *cachedFile) {
+	if c.recipe != nil && s.recipes[*c.recipe] == nil {
+		s.recipes[*c.recipe] = &recipe{packs: c.packs}
+	}
+}
+
 // index makes what is stored already findable by content.
 func (s *snapshot) index() {
 	s.hashes = map[replicate.Hash]*Entry{}
@@ -31,10 +38,10 @@ func (s *snapshot) index() {
 		add(&s.parent.tree.Entries[i])
 	}
 	for i := range s.parent.files {
-		if c := &s.parent.files[i]; c.recipe == nil || s.recipes[*c.recipe] != nil {
-			e := c.entry()
-			add(&e)
-		}
+		c := &s.parent.files[i]
+		s.knowRecipe(c)
+		e := c.entry()
+		add(&e)
 	}
 }
 

@@ -128,9 +128,7 @@ func skipTo[T any](list []T, path string, of func(*T) string) []T {
 // reuse fills in the place of a known content: the parent's, if that has it, so that an unchanged tree is found to be equal.
 func (s *snapshot) reuse(e *Entry, c *cachedFile, base *Entry) {
 	e.Size, e.Hash, e.Extents, e.Recipe = c.size, c.hash, c.extents, c.recipe
-	if c.recipe != nil && s.recipes[*c.recipe] == nil {
-		s.recipes[*c.recipe] = &recipe{packs: c.packs}
-	}
+	s.knowRecipe(c)
 	if base != nil && base.Hash == c.hash && base.Size == c.size && s.reachable(base) {
 		e.Extents, e.Recipe = base.Extents, base.Recipe
 	}
@@ -307,7 +305,8 @@ func (e *Entry) equal(f *Entry) bool {
 		(e.Recipe == nil) == (f.Recipe == nil) && (e.Recipe == nil || *e.Recipe == *f.Recipe)
 }
 
-// cache returns the stat cache after this snapshot: of what was looked at, the files whose stat tells later changes apart; all else as before.
+// cache returns the stat cache after this snapshot: of what was looked at, all files that are whole; all else as before. Those whose stat does
+// not tell later changes apart are kept for their content alone, which the next snapshot finds again by its hash.
 func (s *snapshot) cache(entries []Entry) []cachedFile {
 	files := make([]cachedFile, 0, len(entries))
 	old := s.parent.files
@@ -321,7 +320,7 @@ func (s *snapshot) cache(entries []Entry) []cachedFile {
 	}
 	for i := range entries {
 		e, st := &entries[i], &s.stats[i]
-		if e.Kind != File || st.kind != File || e.Torn || !st.settled(s.moment) {
+		if e.Kind != File || st.kind != File || e.Torn {
 			continue
 		}
 		keep(e.Path, false)
@@ -331,6 +330,9 @@ func (s *snapshot) cache(entries []Entry) []cachedFile {
 		c := cachedFile{
 			path: e.Path, size: st.size, mtime: st.mtime, ctime: st.ctime, inode: st.inode, device: st.device,
 			hash: e.Hash, extents: e.Extents, recipe: e.Recipe,
+		}
+		if !st.settled(s.moment) {
+			c.ctime = neverMatches
 		}
 		if e.Recipe != nil {
 			if r := s.recipes[*e.Recipe]; r != nil {

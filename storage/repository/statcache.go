@@ -33,6 +33,9 @@ const (
 	// them: a write within one tick of the clock behind the reading would leave the same times. Linux ticks 4 ms to 10 ms, FAT 2 s.
 	racyFine   = 50 * time.Millisecond
 	racyCoarse = 2 * time.Second
+
+	// neverMatches is the ctime in the cache of a file that was not that old: its content must be looked at again.
+	neverMatches = 0
 )
 
 // A cachedFile is what the content of a path is as long as its stat stays.
@@ -48,7 +51,7 @@ type cachedFile struct {
 
 // matches reports whether st is the stat that the content was read under.
 func (c *cachedFile) matches(st *stat) bool {
-	return c.size == st.size && c.mtime == st.mtime && c.ctime == st.ctime && c.inode == st.inode && c.device == st.device
+	return c.ctime != neverMatches && c.size == st.size && c.mtime == st.mtime && c.ctime == st.ctime && c.inode == st.inode && c.device == st.device
 }
 
 // settled reports whether a stat that was taken at a moment of the file system's clock or later tells all later changes apart.
