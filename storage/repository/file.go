@@ -75,14 +75,14 @@ func (r *Repository) readFrame(ctx context.Context, ref Ref) ([]byte, error) {
 }
 
 // File opens a regular file of a tree. Every byte is verified before it is returned; damage is an error of kind Corrupt that names the
-// path. ReadAt may be called from several goroutines, and reads ahead when they read in order. ctx is for all reads. Nothing needs to be
-// closed.
+// path. ReadAt may be called from several goroutines, and reads ahead when they read in order. ctx is for opening: its end does not end later
+// reads, so that a file can outlive the request that opened it. Nothing needs to be closed.
 func (r *Repository) File(ctx context.Context, e *Entry) (io.ReaderAt, error) {
 	extents, err := r.extents(ctx, e)
 	if err != nil {
 		return nil, fileError(e, err)
 	}
-	return newFile(ctx, r, e, extents), nil
+	return newFile(context.WithoutCancel(ctx), r, e, extents), nil
 }
 
 func fileError(e *Entry, err error) error {
