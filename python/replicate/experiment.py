@@ -51,6 +51,7 @@ class Experiment:
         self._recorder, self._pid, self._began = recorder, os.getpid(), monotonic()
         self._metric = started.get("metric")
         self._commits, self._best = 0, None
+        self._ending = False  # an end was asked for, and perhaps interrupted
         self._warned = {}  # text -> when
         if recorder:
             self._say(_beginning(started))
@@ -145,6 +146,7 @@ class Experiment:
             return
         recorder = self._recorder
         request = {"op": "end", **ending, "modules": surroundings.new_modules(), "wait": _exit_wait()}
+        again, self._ending = self._ending, True
         problem, answer = None, None
         try:
             if at_exit:
@@ -153,7 +155,8 @@ class Experiment:
                 recorder.last_words(request)
             else:
                 answer = recorder.ask(request, patience=END_WAIT + request["wait"])
-                self._check(answer)
+                if not again:  # else the first end counts, and this one is refused
+                    self._check(answer)
             if answer is None and not dying and not recorder.gone:
                 self._warn(f"the recorder does not answer and is left alone with experiment {self.id[:7]}")
             self.status = ending["status"]

@@ -180,13 +180,26 @@ time.sleep(60)
         self.assertTrue(all(os.path.exists(f"/proc/{pid}") for pid in pids))
 
     def test_kill_of_both(self):
-        """Nobody is left to write the end: running until the heartbeat is old, nothing acknowledged is lost."""
+        """Nobody is left to write the end: the next command on this machine does, and nothing acknowledged is lost."""
         process = self.start(BEGIN + "print(experiment._recorder._process.pid, flush=True); time.sleep(60)")
         os.kill(int(process.stdout.readline()), signal.SIGKILL)
         process.kill()
         process.wait()
-        e = self.only()
-        self.assertEqual((e["status"], e["num_commits"]), ("running", 1))
+        self.assertEqual(self.ends_as("crashed")["num_commits"], 1)
+
+    def test_ctrl_c_in_the_end(self):
+        """Ends the wait; the end itself gets through."""
+        e, err = self.ends("""
+pid = experiment._recorder._process.pid
+os.kill(pid, signal.SIGSTOP)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    experiment.stop()
+except KeyboardInterrupt:
+    print("interrupted")
+os.kill(pid, signal.SIGCONT)
+""", "finished", 0)
+        self.assertNotIn("warning", err)
 
     def test_failure_before_the_first_commit_has_its_code(self):
         self.run_script("import replicate\nreplicate.init()\nraise ValueError", code=1)
