@@ -29,6 +29,7 @@ func commands(w *world) []*cli.Command {
 		diffCommand(w),
 		checkoutCommand(w),
 		catCommand(w),
+		checkCommand(w),
 		rmCommand(w),
 		tagCommand(w),
 		noteCommand(w),

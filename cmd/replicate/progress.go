@@ -26,19 +26,31 @@ func (w *world) progress(what string) *progress {
 	return &progress{w: w, what: what, start: time.Now()}
 }
 
-// update may be called from several goroutines, as often as there is news.
-func (p *progress) update(done, total int64) {
-	now := time.Now()
+// count shows how many of how many things are done. Both may be called from several goroutines, as often as there is news.
+func (p *progress) count(done, total int64) {
+	if p.due(time.Now()) {
+		fmt.Fprintf(p.w.stderr, "%s%s: %d of %d", eraseLine, p.what, done, total)
+	}
+}
+
+// due reports whether a line should be shown now.
+func (p *progress) due(now time.Time) bool {
 	if !p.w.errTerminal || now.Sub(p.start) < progressAfter {
-		return
+		return false
 	}
 	p.mu.Lock()
-	due := now.Sub(p.shown) >= progressEvery
-	if due {
-		p.shown = now
+	defer p.mu.Unlock()
+	if now.Sub(p.shown) < progressEvery {
+		return false
 	}
-	p.mu.Unlock()
-	if !due || total <= 0 {
+	p.shown = now
+	return true
+}
+
+// update shows how many bytes of how many are done.
+func (p *progress) update(done, total int64) {
+	now := time.Now()
+	if total <= 0 || !p.due(now) {
 		return
 	}
 	elapsed := now.Sub(p.start).Seconds()
