@@ -146,6 +146,9 @@ func (w *world) startRecorder(c *cli.Context) (*recorderProcess, error) {
 	}
 	process := exec.Command(self, args...)
 	process.Args[0] = "replicate"
+	process.Env = slices.DeleteFunc(w.environ(), func(pair string) bool { // who asks for a new experiment takes part in no other
+		return strings.HasPrefix(pair, joinVariable+"=")
+	})
 	in, err := process.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -224,7 +227,7 @@ func (w *world) wrap(r *recorderProcess, request map[string]any, command []strin
 	}
 	process := exec.Command(command[0], command[1:]...)
 	process.Stdin, process.Stdout, process.Stderr = os.Stdin, os.Stdout, os.Stderr
-	process.Env = append(append(w.environ(), r.env...), "REPLICATE_EXPERIMENT_ID="+string(id))
+	process.Env = append(append(w.environ(), r.env...), joinVariable+"="+string(id))
 	e := runWrapped(context.Background(), process)
 	if e.err != nil {
 		w.report("error", e.err)

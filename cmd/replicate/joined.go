@@ -8,9 +8,12 @@ import (
 	"github.com/replicate/replicate/storage/recorder"
 )
 
+// joinVariable names the experiment that log, commit, stop and the programs inside a wrapped command record into.
+const joinVariable = "REPLICATE_EXPERIMENT_ID"
+
 // join takes part in the experiment that REPLICATE_EXPERIMENT_ID names, for log, commit and stop.
 func (w *world) join(c *cli.Context) (*recorder.Session, error) {
-	id := w.getenv("REPLICATE_EXPERIMENT_ID")
+	id := w.getenv(joinVariable)
 	if id == "" {
 		return nil, replicate.Errorf(replicate.Usage, "%s: REPLICATE_EXPERIMENT_ID is not set", c.Command.Name).
 			WithHint("export REPLICATE_EXPERIMENT_ID=$(replicate init), or run inside replicate init -- COMMAND")
