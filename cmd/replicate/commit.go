@@ -37,7 +37,7 @@ func commitCommand(w *world) *cli.Command {
 			if err != nil {
 				return err
 			}
-			s, err := w.join(c)
+			s, err := w.join(c, recorder.Join)
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/replicate/replicate"
@@ -11,8 +13,11 @@ import (
 // joinVariable names the experiment that log, commit, stop and the programs inside a wrapped command record into.
 const joinVariable = "REPLICATE_EXPERIMENT_ID"
 
+// A joinFunc is recorder.Join or recorder.JoinToLog.
+type joinFunc func(ctx context.Context, ref, dir string, o recorder.Options) (*recorder.Session, error)
+
 // join takes part in the experiment that REPLICATE_EXPERIMENT_ID names, for log, commit and stop.
-func (w *world) join(c *cli.Context) (*recorder.Session, error) {
+func (w *world) join(c *cli.Context, join joinFunc) (*recorder.Session, error) {
 	id := w.getenv(joinVariable)
 	if id == "" {
 		return nil, replicate.Errorf(replicate.Usage, "%s: REPLICATE_EXPERIMENT_ID is not set", c.Command.Name).
@@ -30,7 +35,7 @@ func (w *world) join(c *cli.Context) (*recorder.Session, error) {
 		}
 		o.StorageFlag = url
 	}
-	return recorder.Join(c.Context, id, dir, o)
+	return join(c.Context, id, dir, o)
 }
 
 // takeStep takes the assignment called step out of metrics.

@@ -47,7 +47,11 @@ func logCommand(w *world) *cli.Command {
 			if err != nil {
 				return err
 			}
-			s, err := w.join(c)
+			join := recorder.Join
+			if p.Step != replicate.NoStep {
+				join = recorder.JoinToLog
+			}
+			s, err := w.join(c, join)
 			if err != nil {
 				return err
 			}
@@ -64,7 +68,7 @@ func (w *world) point(values replicate.Values) (repository.Point, error) {
 
 // logLines records every line of stdin as it comes.
 func (w *world) logLines(c *cli.Context) error {
-	s, err := w.join(c)
+	s, err := w.join(c, recorder.Join)
 	if err != nil {
 		return err
 	}

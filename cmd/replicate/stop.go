@@ -4,6 +4,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/recorder"
 )
 
 const stopHelp = `Ends the experiment that REPLICATE_EXPERIMENT_ID names, and that replicate init began without a command.`
@@ -37,7 +38,7 @@ func stopCommand(w *world) *cli.Command {
 				n := c.Int("exit-code")
 				code = &n
 			}
-			s, err := w.join(c)
+			s, err := w.join(c, recorder.Join)
 			if err != nil {
 				return err
 			}

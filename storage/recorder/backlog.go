@@ -13,6 +13,15 @@ const maxBacklog = 200_000
 type backlog struct {
 	points  []repository.Point
 	dropped int
+	err     error // why
+}
+
+// lost is the error of an end that leaves points behind.
+func (b *backlog) lost() error {
+	if len(b.points) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d points are lost: %w", len(b.points)+b.dropped, b.err)
 }
 
 // write appends what waited and then points to the stream. On an error all of them wait; the oldest are dropped if they are too many.
@@ -33,6 +42,7 @@ func (b *backlog) write(w *repository.Writer, points []repository.Point) error {
 		b.dropped += over
 	}
 	b.points = append([]repository.Point(nil), points...)
+	b.err = err
 	if b.dropped > 0 {
 		return fmt.Errorf("%d had to be dropped: %w", b.dropped, err)
 	}

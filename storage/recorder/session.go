@@ -131,6 +131,30 @@ func Join(ctx context.Context, ref, dir string, o Options) (*Session, error) {
 	return s, nil
 }
 
+// JoinToLog is Join for points with steps alone: it reads no records where the experiment is known to run.
+func JoinToLog(ctx context.Context, ref, dir string, o Options) (*Session, error) {
+	id, err := replicate.ParseID(ref)
+	if err != nil {
+		return Join(ctx, ref, dir, o)
+	}
+	p, err := openPlace(ctx, dir, o.Env, o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{o: o, place: p, experiment: id, guest: true}
+	beats, err := p.repo.Heartbeats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, running := beats[id]; !running {
+		return Join(ctx, ref, dir, o)
+	}
+	s.setOptions([]string{})
+	s.options.Guest = true
+	s.writer, err = p.spool.Attach(ctx, id, repository.Resume{Step: replicate.NoStep}, s.options)
+	return s, err
+}
+
 // attach makes the session another writer of an experiment.
 func (s *Session) attach(ctx context.Context, found *standing, saved []string, guest bool) (err error) {
 	s.experiment, s.metric, s.guest = found.row.ID, found.row.Metric, guest
@@ -219,10 +243,10 @@ func (s *Session) End(ctx context.Context, status replicate.Status, fields map[s
 				s.o.Tell(warningOf(err))
 			}
 		}
-		return s.writer.End(ctx, "", nil)
+		return errors.Join(s.points.lost(), s.writer.End(ctx, "", nil))
 	}
 	fields["ended"] = raw(s.o.Now().UTC().Format(time.RFC3339Nano))
-	return s.writer.End(ctx, status, fields)
+	return errors.Join(s.points.lost(), s.writer.End(ctx, status, fields))
 }
 
 // Stop ends an experiment that the session joined.
