@@ -19,7 +19,7 @@ func assignments(args []string) (replicate.Values, error) {
 		if !ok || name == "" {
 			return nil, replicate.Errorf(replicate.Usage, "%q is not name=value", arg)
 		}
-		values = values.Set(name, parseValue(text))
+		values = values.Set(strings.ToValidUTF8(name, "\uFFFD"), parseValue(text))
 	}
 	return values, nil
 }

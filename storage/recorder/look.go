@@ -22,6 +22,7 @@ const (
 // more modules were imported.
 type look struct {
 	session *Session
+	guest   bool // who began the experiment has looked at git and the machine
 	cancel  context.CancelFunc
 	modules chan []string // the newest list only
 	done    chan struct{}
@@ -35,7 +36,7 @@ type look struct {
 func startLook(s *Session, python *Python) *look {
 	ctx, cancel := context.WithTimeout(context.Background(), lookDeadline)
 	l := &look{
-		session: s, cancel: cancel, modules: make(chan []string, 1), done: make(chan struct{}),
+		session: s, guest: s.guest, cancel: cancel, modules: make(chan []string, 1), done: make(chan struct{}),
 		fields: map[string]json.RawMessage{},
 	}
 	go func() {
@@ -47,7 +48,7 @@ func startLook(s *Session, python *Python) *look {
 
 func (l *look) run(ctx context.Context, python *Python) {
 	var probes sync.WaitGroup
-	if !l.session.guest { // who began the experiment looked at the rest
+	if !l.guest {
 		probes.Go(func() { l.lookAtGit(ctx) })
 		probes.Go(func() { l.lookAtMachine(ctx) })
 	}

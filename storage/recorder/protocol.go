@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/replicate/replicate"
@@ -241,11 +242,12 @@ func parseRequest(line []byte) (*request, error) {
 func idOf(line []byte) json.RawMessage {
 	rest, ok := bytes.CutPrefix(bytes.TrimLeft(line, " \t"), []byte(`{"id":`))
 	digits := 0
-	for ok && digits < min(len(rest), 19) && rest[digits] >= '0' && rest[digits] <= '9' {
+	for ok && digits < len(rest) && rest[digits] >= '0' && rest[digits] <= '9' {
 		digits++
 	}
-	if digits == 0 {
+	id, err := strconv.ParseUint(string(rest[:digits]), 10, 64)
+	if err != nil {
 		return nil
 	}
-	return bytes.Clone(rest[:digits])
+	return strconv.AppendUint(nil, id, 10)
 }
