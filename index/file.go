@@ -21,7 +21,7 @@ import (
 
 // fileVersion is the version of the tables and blobs. It is part of the file's name, so that programs of different versions do not
 // rebuild each other's index in turn.
-const fileVersion = 1
+const fileVersion = 2
 
 const schema = `
 CREATE TABLE meta (
@@ -47,9 +47,8 @@ CREATE INDEX experiment_created ON experiment (created) WHERE stands IN (1, 2);
 CREATE INDEX experiment_name ON experiment (name) WHERE name != '';
 CREATE INDEX experiment_open ON experiment (open) WHERE open = 1;
 CREATE INDEX experiment_version ON experiment (version) WHERE version > 1;
-CREATE TABLE doc (ord INTEGER PRIMARY KEY, doc BLOB); -- state
--- What an experiment is folded from: its record, and the winners among its Sets.
-CREATE TABLE source (ord INTEGER PRIMARY KEY, line BLOB, facts BLOB);
+-- The fold of an experiment, and what it is folded from beside commits and streams: its record, and the winners among its Sets.
+CREATE TABLE doc (ord INTEGER PRIMARY KEY, doc BLOB, line BLOB, facts BLOB);
 -- The newest row of every commit. (at, hash) is its version.
 CREATE TABLE commits (
 	ord INTEGER PRIMARY KEY,

@@ -5,16 +5,23 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/storage/repository"
 )
 
-// flush writes the experiments that were touched.
+// flush writes the experiments that were touched, in the order of the tables: SQLite appends several times faster than it inserts.
 func (f *fold) flush(ctx context.Context) error {
-	for _, p := range f.pending {
-		if err := f.write(ctx, p); err != nil {
+	for _, ord := range slices.Sorted(maps.Keys(f.byOrd)) {
+		if err := f.write(ctx, f.byOrd[ord]); err != nil {
 			return err
+		}
+	}
+	if f.written != nil {
+		for id, p := range f.pending {
+			f.written[id] = p.ord
 		}
 	}
 	clear(f.pending)
@@ -37,15 +44,6 @@ func (f *fold) write(ctx context.Context, p *pending) error {
 	if err != nil {
 		return err
 	}
-	if p.sourceChanged || p.doc == nil {
-		text := "UPDATE source SET line = ?, facts = ? WHERE ord = ?"
-		if p.doc == nil {
-			text = "INSERT INTO source (line, facts, ord) VALUES (?, ?, ?)"
-		}
-		if err := f.exec(ctx, text, p.line, p.facts.appendTo(nil), p.ord); err != nil {
-			return err
-		}
-	}
 	return f.writeTables(ctx, p, p.standing(isAlive))
 }
 
@@ -65,19 +63,19 @@ func (f *fold) writeTables(ctx context.Context, p *pending, stands standing) err
 	}
 	f.changed = true
 	open := (stands == alive || stands == silent) && !p.light.Status.Final()
-	// INSERT OR REPLACE would do for both, but keeps a journal of its own for each row.
-	experiment := "UPDATE experiment SET stands = ?, open = ?, version = ?, created = ?, changed = ?, name = ?, scan = ? WHERE ord = ?"
-	docs := "UPDATE doc SET doc = ? WHERE ord = ?"
 	args := []any{stands, open, f.next, nanoseconds(p.created()), nanoseconds(p.changed()), p.light.Name, scan, p.ord}
-	if p.doc == nil {
-		experiment = "INSERT INTO experiment (stands, open, version, created, changed, name, scan, ord, id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-		docs = "INSERT INTO doc (doc, ord) VALUES (?, ?)"
-		args = append(args, idBytes(p.id))
+	switch { // INSERT OR REPLACE would do for all, but keeps a journal of its own for each row
+	case p.doc == nil:
+		return errors.Join(f.exec(ctx, `INSERT INTO experiment (stands, open, version, created, changed, name, scan, ord, id)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, append(args, idBytes(p.id))...),
+			f.exec(ctx, "INSERT INTO doc (ord, doc, line, facts) VALUES (?, ?, ?, ?)", p.ord, doc, p.line, p.facts.appendTo(nil)))
+	case p.sourceChanged:
+		failed = f.exec(ctx, "UPDATE doc SET doc = ?, line = ?, facts = ? WHERE ord = ?", doc, p.line, p.facts.appendTo(nil), p.ord)
+	default:
+		failed = f.exec(ctx, "UPDATE doc SET doc = ? WHERE ord = ?", doc, p.ord)
 	}
-	if err := f.exec(ctx, experiment, args...); err != nil {
-		return err
-	}
-	return f.exec(ctx, docs, doc, p.ord)
+	return errors.Join(failed, f.exec(ctx, `UPDATE experiment SET stands = ?, open = ?, version = ?, created = ?, changed = ?, name = ?, scan = ?
+		WHERE ord = ?`, args...))
 }
 
 // number returns the number of a name in scan blobs, giving it one if need be.

@@ -27,7 +27,8 @@ type fold struct {
 	experiments, commits int64 // highest ordinals
 	deletions            bool  // there are some
 	deletedAt            map[replicate.ID]int64
-	numbers              map[nameKey]uint64 // nil before the first use
+	numbers              map[nameKey]uint64     // nil before the first use
+	written              map[replicate.ID]int64 // the experiments in the tables; nil unless they were empty at first
 	pending              map[replicate.ID]*pending
 	byOrd                map[int64]*pending // the same
 	pendingCommits       int
@@ -91,6 +92,9 @@ func (f *fold) begin(ctx context.Context) error {
 		(SELECT ifnull(max(ord), 0) FROM commits), EXISTS (SELECT 1 FROM deletion) FROM meta`).
 		Scan(&f.version, &f.experiments, &f.commits, &f.deletions)
 	f.next = f.version + 1
+	if f.experiments == 0 {
+		f.written = map[replicate.ID]int64{}
+	}
 	return err
 }
 
@@ -177,9 +181,13 @@ func (f *fold) close() error {
 	return err
 }
 
+// unwatched is a context for single statements that take microseconds. For one that can be cancelled the driver starts a goroutine
+// each time, which costs more than most statements; so ctx is asked before instead.
+func unwatched(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
+
 // statement prepares a statement once.
 func (f *fold) statement(ctx context.Context, text string) (*sql.Stmt, error) {
-	if err := f.begin(ctx); err != nil {
+	if err := errors.Join(ctx.Err(), f.begin(ctx)); err != nil {
 		return nil, err
 	}
 	if s := f.statements[text]; s != nil {
@@ -192,11 +200,11 @@ func (f *fold) statement(ctx context.Context, text string) (*sql.Stmt, error) {
 	return s, err
 }
 
-// exec runs a statement that changes something people see, or what leads to it.
+// exec runs a statement.
 func (f *fold) exec(ctx context.Context, text string, args ...any) error {
 	s, err := f.statement(ctx, text)
 	if err == nil {
-		_, err = s.ExecContext(ctx, args...)
+		_, err = s.ExecContext(unwatched(ctx), args...)
 	}
 	return err
 }
@@ -213,7 +221,7 @@ func (f *fold) get(ctx context.Context, text string, args ...any) scanner {
 	if err != nil {
 		return failed{err}
 	}
-	return s.QueryRowContext(ctx, args...)
+	return s.QueryRowContext(unwatched(ctx), args...)
 }
 
 // query reads rows, outside of a transaction if there is none.
@@ -225,7 +233,7 @@ func (f *fold) query(ctx context.Context, text string, args ...any) (*sql.Rows, 
 	if err != nil {
 		return nil, err
 	}
-	return s.QueryContext(ctx, args...)
+	return s.QueryContext(unwatched(ctx), args...)
 }
 
 // batch applies the records of an object and returns what is damaged in it.

@@ -62,7 +62,7 @@ func (t *reading) whole(ctx context.Context, s stored) (*Experiment, error) {
 // source reads what an experiment is made from. Neither is there if only its commits are known.
 func (t *reading) source(ctx context.Context, ord int64) (line []byte, f facts, err error) {
 	var blob []byte
-	err = t.QueryRowContext(ctx, "SELECT line, facts FROM source WHERE ord = ?", ord).Scan(&line, &blob)
+	err = t.QueryRowContext(ctx, "SELECT line, facts FROM doc WHERE ord = ?", ord).Scan(&line, &blob)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil, nil
 	}
@@ -155,7 +155,7 @@ func (x *Index) Row(ctx context.Context, c *Commit) (row repository.Row, err err
 func (x *Index) CodeTree(ctx context.Context, experiment replicate.ID) (row repository.Row, err error) {
 	err = x.read(ctx, "read experiment", func(t *reading) error {
 		var line []byte
-		err := t.QueryRowContext(ctx, "SELECT line FROM experiment JOIN source USING (ord) WHERE stands IN (1, 2) AND id = ?", idBytes(experiment)).Scan(&line)
+		err := t.QueryRowContext(ctx, "SELECT line FROM experiment JOIN doc USING (ord) WHERE stands IN (1, 2) AND id = ?", idBytes(experiment)).Scan(&line)
 		if errors.Is(err, sql.ErrNoRows) || err == nil && line == nil {
 			return notFound("no experiment %s", experiment)
 		}
@@ -205,7 +205,7 @@ func (x *Index) Streams(ctx context.Context, experiment replicate.ID, kind repos
 // deletion kills, and what is published again to undo it.
 func (x *Index) Records(ctx context.Context, id replicate.ID) (all []repository.Record, err error) {
 	err = x.read(ctx, "read records", func(t *reading) error {
-		rows, err := t.query(ctx, `SELECT line FROM experiment JOIN source USING (ord) WHERE id = ?1 AND line IS NOT NULL
+		rows, err := t.query(ctx, `SELECT line FROM experiment JOIN doc USING (ord) WHERE id = ?1 AND line IS NOT NULL
 			UNION ALL SELECT line FROM commits WHERE id = ?1 OR experiment = (SELECT ord FROM experiment WHERE id = ?1)
 			UNION ALL SELECT line FROM stream WHERE experiment = (SELECT ord FROM experiment WHERE id = ?1)`, idBytes(id))
 		if err != nil {

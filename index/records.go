@@ -15,13 +15,12 @@ func (f *fold) touch(ctx context.Context, id replicate.ID) (*pending, error) {
 	if p := f.pending[id]; p != nil {
 		return p, nil
 	}
-	var ord int64
-	err := f.get(ctx, "SELECT ord FROM experiment WHERE id = ?", idBytes(id)).Scan(&ord)
-	if err == nil {
-		return f.load(ctx, ord)
-	}
-	if !errors.Is(err, sql.ErrNoRows) {
+	ord, err := f.ordOf(ctx, id)
+	if err != nil {
 		return nil, err
+	}
+	if ord != 0 {
+		return f.load(ctx, ord)
 	}
 	f.experiments++
 	p := &pending{state: newState(id), commitsHere: map[replicate.ID]*commitVersion{}, sourceLoaded: true, facts: facts{}}
@@ -29,6 +28,18 @@ func (f *fold) touch(ctx context.Context, id replicate.ID) (*pending, error) {
 	p.deletedAt, err = f.deletionOf(ctx, id)
 	f.keep(p)
 	return p, err
+}
+
+// ordOf returns the ordinal of an experiment in the tables, 0 if it is not there.
+func (f *fold) ordOf(ctx context.Context, id replicate.ID) (ord int64, err error) {
+	if f.written != nil {
+		return f.written[id], nil
+	}
+	err = f.get(ctx, "SELECT ord FROM experiment WHERE id = ?", idBytes(id)).Scan(&ord)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return ord, err
 }
 
 // load reads the state of an experiment that is in the tables.
@@ -54,7 +65,7 @@ func (f *fold) loadSource(ctx context.Context, p *pending) error {
 		return nil
 	}
 	var blob []byte
-	err := f.get(ctx, "SELECT line, facts FROM source WHERE ord = ?", p.ord).Scan(&p.line, &blob)
+	err := f.get(ctx, "SELECT line, facts FROM doc WHERE ord = ?", p.ord).Scan(&p.line, &blob)
 	if err == nil {
 		p.facts, err = parseFacts(blob)
 	}
@@ -184,7 +195,7 @@ func (f *fold) stream(ctx context.Context, r *repository.Record) error {
 	if err != nil {
 		return err
 	}
-	result, err := s.ExecContext(ctx, p.ord, string(r.Stream.Stream), int64(v.hash), v.at, r.Line)
+	result, err := s.ExecContext(unwatched(ctx), p.ord, string(r.Stream.Stream), int64(v.hash), v.at, r.Line)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func send(ctx context.Context, c driver.QueryerContext, columns int, text string
 	for i, arg := range args {
 		named[i] = driver.NamedValue{Ordinal: i + 1, Value: arg}
 	}
-	rows, err := c.QueryContext(ctx, text, named)
+	rows, err := c.QueryContext(unwatched(ctx), text, named)
 	if err != nil {
 		return err
 	}
