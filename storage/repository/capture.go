@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 
 	"github.com/zeebo/blake3"
@@ -39,6 +40,7 @@ type captor struct {
 	stored []byte // one encoded frame
 	held   []byte
 	chunks *chunker
+	rooms  chan []byte // for chunks under way
 }
 
 // stable opens a file and calls read until the file was the same before and after, at most tries times; then it is torn. read gets the file
@@ -145,28 +147,86 @@ func (c *captor) large(ctx context.Context, j *errand) (captured, error) {
 		sum := blake3.New()
 		p.reset(size)
 		var n int64
-		for {
-			chunk, err := c.chunks.next()
-			if err != nil {
-				if err := readError(err); err != nil {
-					return n, err
-				}
-				break
+		for chunk := range c.ahead(ctx) {
+			if chunk.err != nil {
+				return n, readError(chunk.err)
 			}
-			if err := ctx.Err(); err != nil {
+			sum.Write(chunk.data)
+			n += int64(len(chunk.data))
+			if err := p.place(chunk.data, chunk.hash); err != nil {
 				return n, err
 			}
-			sum.Write(chunk)
-			n += int64(len(chunk))
-			if err := p.place(chunk, c.chunks.hash()); err != nil {
-				return n, err
-			}
+		}
+		if err := ctx.Err(); err != nil {
+			return n, err
 		}
 		got.hash = replicate.Hash(sum.Sum(nil))
 		return n, p.end()
 	})
 	got.extents = p.extents
 	return got, err
+}
+
+// roomsAhead is how many chunks of a file are under way: one being read, one waiting, one being written.
+const roomsAhead = 3
+
+func newCaptor(s *snapshot) *captor {
+	c := &captor{path: s.path, build: s.build, known: s.known, hooked: s.project.hooked, rooms: make(chan []byte, roomsAhead)}
+	for range roomsAhead {
+		c.rooms <- nil
+	}
+	return c
+}
+
+// A cutChunk is a chunk of a file, or why there are no more.
+type cutChunk struct {
+	data []byte
+	hash replicate.Hash
+	err  error
+}
+
+// ahead yields the chunks of the file that c.chunks reads, up to its end or the end of ctx. They are read, cut and hashed in another goroutine,
+// up to two ahead, so that a single file keeps two cores busy. A chunk is valid until the next one is asked for.
+func (c *captor) ahead(ctx context.Context) iter.Seq[cutChunk] {
+	return func(yield func(cutChunk) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		chunks := make(chan cutChunk)
+		go func() {
+			defer close(chunks)
+			c.produce(ctx, chunks)
+		}()
+		defer func() { // the goroutine ends here, and all rooms come back
+			cancel()
+			for chunk := range chunks {
+				c.rooms <- chunk.data
+			}
+		}()
+		for chunk := range chunks {
+			more := chunk.err != io.EOF && yield(chunk)
+			c.rooms <- chunk.data
+			if !more {
+				return
+			}
+		}
+	}
+}
+
+// produce copies chunks into rooms, up to the first error.
+func (c *captor) produce(ctx context.Context, chunks chan<- cutChunk) {
+	for {
+		var room []byte
+		select {
+		case room = <-c.rooms:
+		case <-ctx.Done():
+			return
+		}
+		data, err := c.chunks.next()
+		if err != nil {
+			chunks <- cutChunk{data: room, err: err}
+			return
+		}
+		chunks <- cutChunk{data: append(room[:0], data...), hash: c.chunks.hash()}
+	}
 }
 
 func (c *captor) cut(r io.Reader, forced []int64) {

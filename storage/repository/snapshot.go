@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"maps"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -76,7 +75,7 @@ func (s *snapshot) take(ctx context.Context, note func(t *Tree, added int64) Rec
 	s.pending = map[int][]Extent{}
 	s.match(found)
 	s.carry(ctx)
-	s.build = newPackBuilder(s.project.build, s.project.random, s.expected(), runtime.GOMAXPROCS(0))
+	s.build = newPackBuilder(s.project.build, s.project.random, s.expected(), workers())
 	t, err := s.store(ctx, note)
 	if err != nil {
 		s.build.discard()
