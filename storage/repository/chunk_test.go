@@ -297,7 +297,7 @@ func TestForcedCutsOfOtherFiles(t *testing.T) {
 
 const (
 	goldenGear   = "aba80fc0b33c9d4947c3228ae8604ff4fa633e593c5571471411d3974bfa68ea"
-	goldenRandom = "ebd359137a947f6f07c5125a04c1de95deed70888efef44a520d75548d8e955e"
+	goldenRandom = "86f30a197d14814a311158badd9730a9dca2ad9f47d7cb9db32d64c2c476f4d9"
 	goldenZeros  = "484aa73093286ced1ad2580f797d676c5eefddf3ff5622f15b29a421d7617ade"
 	goldenText   = "90f2a2cf87eb697c18705b552408f68060a809b05d1e26828c108e46c4a64ae8"
 )
