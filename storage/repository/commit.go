@@ -114,6 +114,9 @@ func (w *Writer) settle(t *taken) {
 		_ = saveStatCache(statCachePath(w.project.root, w.spool.repository.ID()), t.files) // without it the next process reads everything
 	}
 	w.state = t.state
+	for _, x := range t.chunks {
+		w.recent.add(x)
+	}
 }
 
 // report says what was saved, and notes what was left out the first time it is.

@@ -335,3 +335,18 @@ func TestSetIsLaterEachTime(t *testing.T) {
 		t.Errorf("the last set is at %v, want %v", last, want)
 	}
 }
+
+// TestFilesThatGoBackStoreNothing changes a large file and takes the change back.
+func TestFilesThatGoBackStoreNothing(t *testing.T) {
+	l := newLab(t, diskStore(t))
+	a, b := randomBytes(1, 20<<20), randomBytes(2, 20<<20)
+	must(t, os.WriteFile(l.root+"/w", a, 0o644))
+	w, _ := l.begin(WriterOptions{})
+	must(t, os.WriteFile(l.root+"/w", b, 0o644))
+	l.commit(w, CommitRequest{})
+	must(t, os.WriteFile(l.root+"/w", a, 0o644))
+	row, snap := l.commit(w, CommitRequest{})
+	if snap.Added > 8192 || l.read(row.Row, "w") != string(a) {
+		t.Errorf("going back stored %d bytes", snap.Added)
+	}
+}

@@ -2,7 +2,6 @@ package repository
 
 import (
 	"context"
-	"slices"
 
 	"github.com/replicate/replicate"
 )
@@ -51,7 +50,7 @@ const maxBases = 4
 // known returns the chunks of the files that a large file may share some with: what the parent has at its path, and files of its size. One that
 // cannot be read is no base.
 func (s *snapshot) known(ctx context.Context, j *errand) *knownChunks {
-	k := &knownChunks{at: map[replicate.Hash]int{}}
+	k := &knownChunks{at: map[replicate.Hash]int{}, recent: s.recent}
 	s.mu.Lock()
 	bases := s.sizes[j.stat.size]
 	s.mu.Unlock()
@@ -64,7 +63,7 @@ func (s *snapshot) known(ctx context.Context, j *errand) *knownChunks {
 			continue
 		}
 		for _, x := range s.chunksOf(ctx, e) {
-			if x.From == 0 && !s.avoid[x.Pack] {
+			if x.From == 0 && !x.Hash.IsZero() && !s.avoid[x.Pack] {
 				k.add(x)
 			}
 		}
@@ -114,19 +113,18 @@ func (s *snapshot) unfinished(e *Entry) []Extent {
 }
 
 func newRecipe(chunks []Extent) *recipe {
-	r := &recipe{chunks: chunks}
+	var packs packList
 	for _, x := range chunks {
-		if !slices.Contains(r.packs, x.Pack) {
-			r.packs = append(r.packs, x.Pack)
-		}
+		packs.add(x.Pack)
 	}
-	return r
+	return &recipe{chunks: chunks, packs: packs.names}
 }
 
 // knownChunks are chunks that need not be stored again.
 type knownChunks struct {
 	at       map[replicate.Hash]int // index into sequence
-	sequence []Extent               // in the order of the file they come from
+	sequence []Extent               // in the order of the files they come from
+	recent   func(replicate.Hash) (Extent, bool)
 }
 
 func (k *knownChunks) add(x Extent) {
@@ -134,4 +132,50 @@ func (k *knownChunks) add(x Extent) {
 		k.at[x.Hash] = len(k.sequence)
 	}
 	k.sequence = append(k.sequence, x)
+}
+
+// find returns a chunk of some content and where it stands in the sequence: at next, if it is there, and -1 if it is in none.
+func (k *knownChunks) find(hash replicate.Hash, next int) (x Extent, i int, ok bool) {
+	if next >= 0 && next < len(k.sequence) && k.sequence[next].Hash == hash {
+		return k.sequence[next], next, true
+	}
+	if i, ok := k.at[hash]; ok {
+		return k.sequence[i], i, true
+	}
+	x, ok = k.recent(hash)
+	return x, -1, ok
+}
+
+// maxRecent is how many chunks a writer remembers: some 40 GB of files, in 6 MB.
+const maxRecent = 32 << 10
+
+// recentChunks are the last chunks that a writer stored, by content. They find again what is in no current file: a file that goes back to what
+// it was, and what was cut differently for a while.
+type recentChunks struct {
+	refs  map[replicate.Hash]Ref
+	order []replicate.Hash // a ring of the hashes, from when it is full
+	next  int
+}
+
+func (r *recentChunks) add(x Extent) {
+	if _, ok := r.refs[x.Hash]; ok || x.Hash.IsZero() {
+		return
+	}
+	if r.refs == nil {
+		r.refs = map[replicate.Hash]Ref{}
+	}
+	if len(r.order) < maxRecent {
+		r.order = append(r.order, x.Hash)
+	} else {
+		delete(r.refs, r.order[r.next])
+		r.order[r.next] = x.Hash
+		r.next = (r.next + 1) % maxRecent
+	}
+	r.refs[x.Hash] = x.Ref
+}
+
+// recent finds a chunk among those stored lately.
+func (s *snapshot) recent(hash replicate.Hash) (Extent, bool) {
+	ref, ok := s.parent.recent.refs[hash]
+	return Extent{Ref: ref}, ok && !s.avoid[ref.Pack]
 }

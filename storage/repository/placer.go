@@ -22,34 +22,31 @@ func (p *placer) store(chunk []byte, hash replicate.Hash) (err error) {
 
 // place takes the next chunk of the file.
 func (p *placer) place(chunk []byte, hash replicate.Hash) error {
-	i, ok := p.known.at[hash]
-	if p.next >= 0 && p.next < len(p.known.sequence) && p.known.sequence[p.next].Hash == hash {
-		i, ok = p.next, true
+	x, i, ok := p.known.find(hash, p.next)
+	if goesOn := i >= 0 && i == p.next || x.Pack == p.last.Pack; p.running > 0 && !(ok && goesOn) {
+		if err := p.breakRun(); err != nil {
+			return err
+		}
 	}
 	if !ok {
-		if err := p.breakRun(); err != nil {
-			return err
-		}
 		return p.store(chunk, hash)
 	}
-	x := p.known.sequence[i]
-	if p.running > 0 && i != p.next && x.Pack != p.known.sequence[p.next-1].Pack {
-		if err := p.breakRun(); err != nil {
-			return err
-		}
+	p.last, p.next = x, -1
+	if i >= 0 {
+		p.next = i + 1
 	}
-	p.next = i + 1
-	if p.running += int64(len(chunk)); p.running-int64(len(chunk)) >= minRun {
+	enough := p.running >= minRun
+	p.running += int64(len(chunk))
+	switch {
+	case enough:
 		p.extents = append(p.extents, x)
-		return nil
-	}
-	p.run = append(p.run, x)
-	if p.running >= minRun {
-		p.extents = append(p.extents, p.run...)
+	case p.running >= minRun:
+		p.extents = append(append(p.extents, p.run...), x)
 		p.run, p.held = p.run[:0], p.held[:0]
-		return nil
+	default:
+		p.run = append(p.run, x)
+		p.held = append(p.held, chunk...)
 	}
-	p.held = append(p.held, chunk...)
 	return nil
 }
 
@@ -62,7 +59,8 @@ type placer struct {
 
 	run     []Extent // known chunks, one behind the other, that are too few yet
 	running int64    // bytes of the run, those that are enough included
-	next    int      // where in known.sequence the run goes on
+	last    Extent   // of the run
+	next    int      // where in known.sequence the run goes on, -1 for nowhere
 }
 
 func (p *placer) reset(size int64) {

@@ -23,6 +23,7 @@ type state struct {
 	tree    *Tree
 	files   []cachedFile // the stat cache, sorted
 	recipes map[Ref]*recipe
+	recent  *recentChunks
 }
 
 // A snapshot is one look at a project: what is there now, and where its bytes are or go.
@@ -57,6 +58,7 @@ type taken struct {
 	same    bool // the tree is the parent's, there are no packs
 	packs   []builtPack
 	own     map[replicate.Hash]bool
+	chunks  []Extent // those of large files that were stored or met
 	added   int64
 	changed int64
 	leftOut []LeftOut
@@ -231,6 +233,7 @@ func (s *snapshot) store(ctx context.Context, note func(t *Tree, added int64) Re
 	}
 	s.sweep()
 	t := &taken{changed: s.changed, leftOut: s.leftOut}
+	t.recent = s.parent.recent
 	if s.unchanged() {
 		s.build.discard()
 		t.same, t.row, t.tree = true, s.parent.row, s.parent.tree

@@ -34,7 +34,7 @@ func (s *snapshot) finish(ctx context.Context, t *taken, tree *Tree, note func(t
 	if t.packs, err = s.build.finish(tail); err != nil {
 		return err
 	}
-	s.resolveAll(refs)
+	t.chunks = s.resolveAll(refs)
 	t.tree = tree
 	t.row.Tree = refs
 	t.row.Packs = s.packsOf(refs)
@@ -127,8 +127,8 @@ func (s *snapshot) addNote(ctx context.Context, tail *openPack, note Record) err
 	return err
 }
 
-// resolveAll gives every place its pack's name, when all are known.
-func (s *snapshot) resolveAll(tree []Ref) {
+// resolveAll gives every place its pack's name, when all are known, and returns the chunks of the large files among them.
+func (s *snapshot) resolveAll(tree []Ref) (large []Extent) {
 	for i := range tree {
 		s.build.resolve(&tree[i])
 	}
@@ -139,14 +139,19 @@ func (s *snapshot) resolveAll(tree []Ref) {
 		}
 		chunks, ok := s.pending[i]
 		if !ok {
+			if e.Size >= minChunked {
+				large = append(large, e.Extents...)
+			}
 			continue
 		}
 		s.build.resolve(e.Recipe)
 		for k := range chunks {
 			s.build.resolve(&chunks[k].Ref)
 		}
+		large = append(large, chunks...)
 		s.recipes[*e.Recipe] = newRecipe(chunks)
 	}
+	return large
 }
 
 // packsOf returns the packs that a record of the tree needs.

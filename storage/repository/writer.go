@@ -138,7 +138,7 @@ func (s *Spool) newWriter(experiment replicate.ID, o WriterOptions) (*Writer, er
 		sizes:   &measurer{root: root, now: s.now, sizes: map[string]LeftOut{}},
 	}
 	w.files = loadStatCache(statCachePath(root, s.repository.ID()))
-	w.recipes = map[Ref]*recipe{}
+	w.recipes, w.recent = map[Ref]*recipe{}, &recentChunks{}
 	return w, nil
 }
 
