@@ -11,7 +11,8 @@ import (
 // order is what a server reads from its standard input, which stays open as long as the supervisor lives.
 type order struct {
 	Options
-	Again bool // the connection is in use: the first request is not INIT
+	Again    bool  // the connection is in use: the first request is not INIT
+	Instance int64 // of the view that it was used with
 }
 
 // Descriptors of a server.
@@ -28,7 +29,7 @@ type child struct {
 	done  <-chan error
 }
 
-func startChild(exe string, o Options, fuse, stderr *os.File, again bool) (*child, error) {
+func startChild(exe string, o order, fuse, stderr *os.File) (*child, error) {
 	in, stdin, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make a pipe: %w", err)
@@ -48,7 +49,7 @@ func startChild(exe string, o Options, fuse, stderr *os.File, again bool) (*chil
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	if err := json.NewEncoder(stdin).Encode(order{o, again}); err != nil {
+	if err := json.NewEncoder(stdin).Encode(o); err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
 	return &child{cmd: cmd, stdin: stdin, words: listen(out), done: done}, nil

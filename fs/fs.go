@@ -42,6 +42,9 @@ type View interface {
 	Life(id view.ID) view.Life
 	// Size is how many bytes the repository holds, for statfs.
 	Size() int64
+	// Instance is another number once nodes no longer stand for what they did. Then every other method returns view.ErrStale, and only
+	// another mount helps.
+	Instance() int64
 
 	// Refresh brings the view up to date and returns the names that changed.
 	Refresh(ctx context.Context) ([]view.Change, error)

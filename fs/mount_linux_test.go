@@ -202,6 +202,7 @@ func (v *mirror) Life(id view.ID) view.Life {
 }
 
 func (v *mirror) Size() int64                                    { return 1 << 30 }
+func (v *mirror) Instance() int64                                { return 1 }
 func (v *mirror) Refresh(context.Context) ([]view.Change, error) { return nil, nil }
 func (v *mirror) Wake() string                                   { return "" }
 func (v *mirror) Close() error                                   { return nil }

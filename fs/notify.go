@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/replicate/replicate/fs/view"
@@ -31,8 +32,8 @@ type notifier struct {
 
 func newNotifier(s *server) *notifier { return &notifier{s: s} }
 
-// run works until ctx ends.
-func (n *notifier) run(ctx context.Context) {
+// run works until ctx ends, or until the view is stale as a whole.
+func (n *notifier) run(ctx context.Context) error {
 	n.every = pollEvery
 	if folder := n.s.view.Wake(); folder != "" {
 		if wake, err := watchFolder(ctx, folder); err == nil {
@@ -40,9 +41,13 @@ func (n *notifier) run(ctx context.Context) {
 		}
 	}
 	for ctx.Err() == nil {
-		n.refresh(ctx)
+		if err := n.refresh(ctx); err != nil {
+			return err
+		}
 		n.wait(ctx)
 	}
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 func (n *notifier) wait(ctx context.Context) {
@@ -62,12 +67,16 @@ func (n *notifier) wait(ctx context.Context) {
 	}
 }
 
-func (n *notifier) refresh(ctx context.Context) {
+func (n *notifier) refresh(ctx context.Context) error {
 	changes, err := n.s.view.Refresh(ctx)
+	if errors.Is(err, view.ErrStale) {
+		return err
+	}
 	if err != nil && ctx.Err() == nil && n.s.reported.first(err.Error()) {
 		n.s.log.Error("refresh", "error", err)
 	}
 	n.tell(ctx, changes)
+	return nil
 }
 
 // tell writes the notifications. That the kernel knows no such name is the usual answer.

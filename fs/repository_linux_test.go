@@ -485,3 +485,20 @@ for at, n in seen[::-7]:
     assert name(libc.readdir(d)) == n, (at, n)
 `)
 }
+
+// TestNewIndexIsAnotherMount loses the index under a server: nodes mean something else then, so the kernel must forget all of them.
+func TestNewIndexIsAnotherMount(t *testing.T) {
+	needsMount(t)
+	p := newProject(t, hostile(t))
+	w, _ := p.begin()
+	commit := p.commit(w, 0)
+	p.end(w)
+	o := p.options()
+	mnt := mount(t, o)
+	read := func() string { out, _ := run(t, "/", "cat", mnt+"/commits/"+commit.Short()+"/plain.txt"); return out }
+	waitFor(t, func() bool { return read() == "hello\n" })
+	check(t, os.RemoveAll(o.IndexDir))
+	check(t, syscall.Kill(serverOf(t, o, 0), syscall.SIGKILL))
+	waitFor(t, func() bool { r, _ := stateOf(o.StateDir, mnt).read(); return r.Restarts == 2 })
+	waitFor(t, func() bool { return read() == "hello\n" })
+}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/replicate/replicate/fs/view"
 )
 
 // openTries is how often a connection that is in use is opened: a first request whose caller went away meanwhile is an error.
@@ -19,7 +21,11 @@ const openTries = 10
 func serve(ctx context.Context, v View, o order, words io.Writer) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	s := newServer(v, o.Commit != "", log)
-	ready := func() { _ = word{Kind: wordReady}.write(words) }
+	ready := func() { _ = word{Kind: wordReady, Instance: v.Instance()}.write(words) }
+	if o.Again && v.Instance() != o.Instance {
+		_ = word{Kind: wordAfresh}.write(words)
+		return view.ErrStale
+	}
 	if o.Again {
 		ready() // before, as the first request may be long in coming
 	}
@@ -31,10 +37,12 @@ func serve(ctx context.Context, v View, o order, words io.Writer) error {
 		ready()
 	}
 	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var wait sync.WaitGroup
 	wait.Go(func() { beat(ctx, words) })
+	stale := make(chan error, 1)
 	if !s.pinned {
-		wait.Go(func() { newNotifier(s).run(ctx) })
+		wait.Go(func() { stale <- newNotifier(s).run(ctx) })
 	}
 	served := make(chan struct{})
 	go func() { k.Serve(); close(served) }()
@@ -43,8 +51,10 @@ func serve(ctx context.Context, v View, o order, words io.Writer) error {
 		stop()
 		wait.Wait()
 		return nil
+	case <-stale:
+		_ = word{Kind: wordAfresh}.write(words)
+		return view.ErrStale
 	case <-ctx.Done():
-		stop()
 		return context.Cause(ctx)
 	}
 }

@@ -72,6 +72,7 @@ func newServer(v View, pinned bool, log *slog.Logger) *server {
 		pinned:        pinned,
 		uid:           uint32(os.Getuid()),
 		gid:           uint32(os.Getgid()),
+		generation:    uint64(v.Instance()),
 		log:           log,
 		woken:         make(chan struct{}, 1),
 	}

@@ -47,6 +47,8 @@ type supervisor struct {
 	report  func(error)
 	exe     string // what is run
 	record  stateRecord
+	used    bool  // requests of the connection were answered
+	view    int64 // instance of the view that answered them
 	crashes []time.Time
 }
 
@@ -89,7 +91,7 @@ func (s *supervisor) attach() (err error) {
 func (s *supervisor) run(ctx context.Context, signals <-chan os.Signal) error {
 	ready := false
 	for {
-		c, err := s.start(ready)
+		c, err := s.start()
 		if err != nil {
 			s.giveUp(err, !ready)
 			return err
@@ -105,6 +107,10 @@ func (s *supervisor) run(ctx context.Context, signals <-chan os.Signal) error {
 			return nil
 		case errors.Is(failure, errUpgrade):
 			s.crashes = nil
+		case errors.Is(failure, errAfresh) && ready:
+			if err := s.remount(); err != nil {
+				return err
+			}
 		case !ready || s.tooManyCrashes(time.Now()):
 			s.giveUp(failure, !ready)
 			return failure
@@ -156,10 +162,13 @@ func (s *supervisor) watch(ctx context.Context, c *child, signals <-chan os.Sign
 				continue
 			}
 			silence.Reset(beatLimit)
-			if w.Kind == wordError {
+			switch w.Kind {
+			case wordError:
 				why = w.err()
-			}
-			if w.Kind == wordReady {
+			case wordAfresh:
+				why = errAfresh
+			case wordReady:
+				s.view, s.used = w.Instance, true
 				s.ready(ready)
 			}
 		case err := <-c.done:
@@ -248,9 +257,26 @@ func (s *supervisor) notify() {
 	_, _ = io.WriteString(conn, "READY=1")
 }
 
+// errAfresh is why a server ended whose nodes are not those that the kernel knows.
+var errAfresh = errors.New("the index was made anew, and with it every node")
+
+// remount puts a new mount in the place of one whose nodes are stale. Who has files of the old one open gets errors.
+func (s *supervisor) remount() (err error) {
+	if err := detach(s.mount); err != nil {
+		return err
+	}
+	s.fuse.Close()
+	s.used = false
+	if s.fuse, err = attach(s.o.Dir, s.o.Storage); err != nil {
+		return err
+	}
+	s.mount, _, err = mountAt(s.o.Dir)
+	return err
+}
+
 // start starts a server on the connection.
-func (s *supervisor) start(again bool) (*child, error) {
-	c, err := startChild(s.exe, s.o, s.fuse, s.stderr, again)
+func (s *supervisor) start() (*child, error) {
+	c, err := startChild(s.exe, order{s.o, s.used, s.view}, s.fuse, s.stderr)
 	if err != nil {
 		return nil, err
 	}
@@ -260,18 +286,20 @@ func (s *supervisor) start(again bool) (*child, error) {
 
 // A word is one line of what a server tells its supervisor, and a supervisor the command that started it.
 type word struct {
-	Kind  string
-	Op    string         `json:",omitempty"`
-	Path  string         `json:",omitempty"`
-	Error replicate.Kind `json:",omitempty"`
-	Text  string         `json:",omitempty"`
-	Hint  string         `json:",omitempty"`
+	Kind     string
+	Instance int64          `json:",omitempty"` // of a view, with wordReady
+	Op       string         `json:",omitempty"`
+	Path     string         `json:",omitempty"`
+	Error    replicate.Kind `json:",omitempty"`
+	Text     string         `json:",omitempty"`
+	Hint     string         `json:",omitempty"`
 }
 
 const (
-	wordReady = "ready"
-	wordBeat  = "beat"
-	wordError = "error"
+	wordReady  = "ready"
+	wordBeat   = "beat"
+	wordAfresh = "afresh" // the view is not that of the connection
+	wordError  = "error"
 )
 
 // errorWord carries an error to another process.

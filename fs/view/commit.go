@@ -135,6 +135,9 @@ type treeKey struct {
 
 // tree returns the tree of a commit by its ordinal, dead or alive: what has it open goes on.
 func (v *View) tree(ctx context.Context, ord int64) (*tree, error) {
+	if err := v.fresh(); err != nil {
+		return nil, err
+	}
 	row, err := v.treeRows.get(ord, func() (repository.Row, int64, error) {
 		row, err := v.index.Row(ctx, &index.Commit{Ord: ord})
 		return row, 1, gone(err)

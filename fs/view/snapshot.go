@@ -134,6 +134,9 @@ func (v *View) Refresh(ctx context.Context) ([]Change, error) {
 	defer v.refreshing.Unlock()
 	warnings, err := v.index.Sync(ctx)
 	defer v.firstSync.Do(func() { close(v.synced) })
+	if err == nil {
+		err = v.fresh()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -109,6 +109,7 @@ type View struct {
 	index Index
 	repo  *repository.Repository
 	cache string // folder for what is rendered and large
+	birth int64  // instance of the index that nodes are numbers of
 	root  ID     // what Root stands for: a commit's directory in a view of one commit
 
 	treeRows *cache[int64, repository.Row] // by commit
@@ -133,7 +134,7 @@ func New(x Index, r *repository.Repository, cacheDir string) (*View, error) {
 		return nil, &replicate.Error{Op: "make the cache", Path: cacheDir, Kind: replicate.KindOf(err), Err: err}
 	}
 	v := &View{
-		index: x, repo: r, cache: cacheDir, root: Root,
+		index: x, repo: r, cache: cacheDir, root: Root, birth: x.Instance(),
 		treeRows: newCache[int64, repository.Row](keptCommits),
 		trees:    newCache[treeKey, *tree](treesLimit),
 		shared:   newCache[int64, index.File](keptCommits),
@@ -202,7 +203,18 @@ func (v *View) snapshot(ctx context.Context) (*snapshot, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	return v.current.Load(), nil
+	return v.current.Load(), v.fresh()
+}
+
+// Instance is that of the index: with another one, every node is stale.
+func (v *View) Instance() int64 { return v.index.Instance() }
+
+// fresh is an error when nodes no longer stand for what they did.
+func (v *View) fresh() error {
+	if v.index.Instance() != v.birth {
+		return ErrStale
+	}
+	return nil
 }
 
 // Lookup finds a name in a directory.
