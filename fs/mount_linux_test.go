@@ -56,8 +56,9 @@ func openAny(ctx context.Context, o Options) (View, error) {
 // A mirror is a view of a folder on disk, taken when it is opened: the simplest view there is, to try the server and its
 // processes on, with the folder itself to compare with. Its file "growing" is read afresh from beside the folder.
 type mirror struct {
-	dir   string
-	nodes []mirrored // breadth first; the id of a node is its place + 1
+	dir     string
+	forever bool       // the root never changes either
+	nodes   []mirrored // breadth first; the id of a node is its place + 1
 }
 
 type mirrored struct {
@@ -192,7 +193,7 @@ func (v *mirror) Content(_ context.Context, id view.ID) (io.ReaderAt, error) {
 }
 
 func (v *mirror) Life(id view.ID) view.Life {
-	if id == view.Root {
+	if id == view.Root && !v.forever {
 		return view.Live
 	}
 	if n, err := v.node(id); err == nil && n.path == growingName {
@@ -278,11 +279,12 @@ func mount(t testing.TB, o Options) string {
 	return o.Dir
 }
 
-// run runs a program in dir and returns its output. The test process itself never touches a mount that it serves.
+// run runs a program in dir and returns its output. The test process itself never touches a mount that it serves, and neither must
+// what forks from it before it is another program: it waits for that.
 func run(t testing.TB, dir, program string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.Command(program, args...)
-	cmd.Dir = dir
+	cmd := exec.Command("env", append([]string{"-C", dir, program}, args...)...)
+	cmd.Dir = "/"
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()

@@ -123,6 +123,8 @@ type View struct {
 	naming     sync.Mutex // held while names are read from the index
 	refreshing sync.Mutex // held by Refresh
 
+	size sizer
+
 	synced    chan struct{} // closed when the first sync is over, or was never needed
 	firstSync sync.Once
 }
@@ -192,9 +194,6 @@ func (v *View) Wake() string {
 	}
 	return ""
 }
-
-// Size is how many bytes the repository holds.
-func (v *View) Size() int64 { return 0 }
 
 // snapshot returns what is known now. If nothing ever was, it waits for the first sync.
 func (v *View) snapshot(ctx context.Context) (*snapshot, error) {
