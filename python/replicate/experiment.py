@@ -17,7 +17,7 @@ from time import monotonic, time
 from . import endings, surroundings, values
 from .recorder import Error, ok
 
-WARN_EVERY = 60.0  # seconds between two warnings of the same words
+WARN_EVERY = 60.0  # seconds between two warnings that differ in numbers only
 EXIT_WAIT = 5.0    # seconds that the end waits for an upload
 END_WAIT = 20.0    # seconds beside that until a silent recorder is left alone: a snapshot may be under way
 SHOWN = 3          # things left out that are named
@@ -32,10 +32,6 @@ class Commit:
 
     def __repr__(self) -> str:
         return f"<Commit {self.id[:7]} step {self.step}>"
-
-    def captured(self, answer: dict):
-        """Takes the recorder's answer, whenever it comes."""
-        self.id, self.step = answer.get("commit", ""), answer.get("step", self.step)
 
 
 class Experiment:
@@ -52,7 +48,7 @@ class Experiment:
         self._metric = started.get("metric")
         self._commits, self._best = 0, None
         self._ending = False  # an end was asked for, and perhaps interrupted
-        self._warned = {}  # text -> when
+        self._warned = {}  # text without its numbers -> when
         if recorder:
             self._say(_beginning(started))
         self._tell(notes)
@@ -91,10 +87,9 @@ class Experiment:
                 answer = self._recorder.ask(
                     {"op": "commit", "step": step, "time": time(), "metrics": wire, "path": paths(path),
                      "message": None if message is None else str(message), "modules": surroundings.new_modules(),
-                     "cells": surroundings.cells()}, then=commit.captured)
+                     "cells": surroundings.cells()}, then=lambda answer: self._captured(commit, answer))
                 self._tell(notes)
                 self._check(answer)
-                self._count(commit)
         except Exception as problem:
             self._trouble(problem)
         return commit
@@ -203,10 +198,11 @@ class Experiment:
         except (TypeError, ValueError, AttributeError):
             self._warn(f"primary_metric {metric!r} is no pair like (\"loss\", \"minimize\")")
 
-    def _count(self, commit: Commit):
-        """Keeps what the last message tells: how many commits there are and which is best."""
-        if not commit.id:
+    def _captured(self, commit: Commit, answer: dict):
+        """Takes the answer to a commit, whenever it comes, and keeps what the last message tells."""
+        if not answer.get("commit"):
             return
+        commit.id, commit.step = answer["commit"], answer.get("step")
         self._commits += 1
         value = commit.metrics.get(self._metric[0]) if self._metric else None
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value:
@@ -239,16 +235,19 @@ class Experiment:
         for note in notes:
             self._warn(note)
         while self._recorder and self._recorder.notes:
-            line = self._recorder.notes.popleft()
+            try:
+                line = self._recorder.notes.popleft()
+            except IndexError:  # another thread shows them
+                return
             if "warning" in line:
                 self._warn(line["warning"], line.get("hint", ""))
             elif "note" in line:
                 self._say(line["note"])
 
     def _warn(self, text: str, hint: str = ""):
-        now = monotonic()
-        if now - self._warned.get(text, -WARN_EVERY) >= WARN_EVERY:
-            self._warned[text] = now
+        now, cause = monotonic(), "".join(c for c in text if not c.isdigit())
+        if now - self._warned.get(cause, -WARN_EVERY) >= WARN_EVERY:
+            self._warned[cause] = now
             self._say(f"warning: {text}" + (f"\nreplicate: hint: {hint}" if hint else ""))
 
     def _say(self, text: str):
@@ -288,6 +287,8 @@ def _arguments(given, step, path, metrics: dict, notes: list):
             step = operator.index(step)
         except TypeError:
             try:
+                if int(step) != step:
+                    raise ValueError
                 step = int(step)
             except (TypeError, ValueError, OverflowError):
                 notes.append(f"step {step!r} is no whole number: the next step is taken")

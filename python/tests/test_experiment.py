@@ -105,11 +105,12 @@ import replicate
 experiment = replicate.init()
 class Index:
     def __index__(self): return 7
-print([experiment.commit(step=step).step for step in (None, None, 5, 5, 2, None, Index(), 8.0, "no")])
+print([experiment.commit(step=step).step for step in (None, None, 5, 5, 2, None, Index(), 8.0, "no", 2.5)])
 """)
-        self.assertEqual(out, "[0, 1, 5, 5, 2, 3, 7, 8, 9]\n")
+        self.assertEqual(out, "[0, 1, 5, 5, 2, 3, 7, 8, 9, 10]\n")
         self.assertIn("warning: step 'no' is no whole number", err)
-        self.assertEqual([c["step"] for c in self.commits(self.only()["id"])], [0, 1, 5, 5, 2, 3, 7, 8, 9])
+        self.assertIn("warning: step 2.5 is no whole number", err)
+        self.assertEqual([c["step"] for c in self.commits(self.only()["id"])], [0, 1, 5, 5, 2, 3, 7, 8, 9, 10])
 
     def files(self, ref):
         """The names of the files of a commit."""

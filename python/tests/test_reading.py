@@ -1,8 +1,8 @@
 """Reading what was recorded: by the package, as the terminal shows it."""
-import json
 import os
-import subprocess
+import shutil
 import sys
+import tempfile
 import unittest
 
 import support
@@ -18,9 +18,18 @@ for lr in (0.1, 0.2, 0.3):
 
 
 class ReadingTest(support.Lab):
+    recorded = None  # a copy of the project after RECORD
+
     def setUp(self):
         super().setUp()
-        self.run_script(RECORD)
+        if ReadingTest.recorded is None:
+            self.run_script(RECORD)
+            ReadingTest.recorded = os.path.join(tempfile.mkdtemp(prefix="replicate-test-"), "project")
+            self.addClassCleanup(shutil.rmtree, os.path.dirname(ReadingTest.recorded))
+            shutil.copytree(self.dir, ReadingTest.recorded)
+        else:
+            shutil.rmtree(self.dir)
+            shutil.copytree(ReadingTest.recorded, self.dir)
 
     def ask(self, script, **options):
         """Runs a script that reads; returns the lines it prints."""
