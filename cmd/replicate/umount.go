@@ -28,7 +28,7 @@ func umountCommand(w *world) *cli.Command {
 			}
 			busy, err := fs.Unmount(c.Context, w.stateDir(), dir)
 			for _, h := range busy {
-				w.say("still used by %s", h)
+				w.say("still used by %s; it keeps what it has", h)
 			}
 			return err
 		},
