@@ -22,7 +22,7 @@ const (
 	// halfPack is from where a pack is closed rather than a file cut in two that fits into one.
 	halfPack = MaxPack / 2
 	// writeBack is how often the kernel is told to start writing a pack to the disk, so that little is left when it is synced.
-	writeBack = 8 << 20
+	writeBack = 4 << 20
 )
 
 // A builtPack is a complete and durable pack that is not in the storage yet.
