@@ -3,7 +3,6 @@ package repository
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +29,9 @@ func (w *Writer) Commit(ctx context.Context, c CommitRequest) (CommitRow, Snapsh
 }
 
 func (w *Writer) commit(ctx context.Context, c CommitRequest) (CommitRow, *taken, error) {
+	if w.closed {
+		return CommitRow{}, nil, replicate.Errorf(replicate.Usage, "the experiment has ended")
+	}
 	id, err := replicate.NewID(w.spool.random)
 	if err != nil {
 		return CommitRow{}, nil, err
@@ -80,6 +82,9 @@ func (w *Writer) snapshot(ctx context.Context, paths selection, extra map[string
 		t.leftOut = append(t.leftOut, paths.leftOut...)
 		if record(t.row, t) != nil {
 			err = publish(ctx, w.spool.repository.store, t.packs, t.row.Packs, func(before time.Time) ([]Record, error) {
+				if err := w.own.begun(); err != nil {
+					return nil, err
+				}
 				t.row.Before = before
 				return []Record{*record(t.row, t)}, nil
 			})
@@ -119,26 +124,31 @@ func (w *Writer) settle(t *taken) {
 	}
 }
 
-// report says what was saved, and notes what was left out the first time it is.
+// report says what was saved, and notes what could not be, each path once.
 func (w *Writer) report(t *taken) Snapshot {
-	s := Snapshot{Files: t.tree.Files, Bytes: t.tree.Bytes, Changed: t.changed, Added: t.added}
-	fresh := map[string]bool{}
 	for _, l := range t.leftOut {
-		if _, known := w.sizes.sizes[l.Path]; !known {
-			fresh[l.Path] = true
+		if !l.ruled {
+			w.note(l.Path, "is not saved: "+l.Why)
 		}
 	}
-	s.LeftOut = w.sizes.measure(t.leftOut)
-	if w.o.Note == nil {
-		return s
+	for _, path := range t.torn {
+		w.note(path, "changed while it was read: what is saved may be a mixture")
 	}
-	for _, l := range s.LeftOut {
-		if fresh[l.Path] {
-			w.o.Note(fmt.Sprintf("%s is not saved: %s", l.Path, l.Why))
-		}
+	return Snapshot{
+		Files: t.tree.Files, Bytes: t.tree.Bytes, Changed: t.changed, Added: t.added, LeftOut: w.sizes.measure(t.leftOut), Torn: t.torn,
 	}
-	return s
 }
+
+func (w *Writer) note(path, text string) {
+	text = path + " " + text
+	if w.o.Note != nil && !w.noted[text] && len(w.noted) < maxNotes {
+		w.noted[text] = true
+		w.o.Note(text)
+	}
+}
+
+// maxNotes bounds what a writer says about files, and remembers having said.
+const maxNotes = 100
 
 // flushSoon publishes the streams in the background if that was not done lately: a commit's points become visible with it, but it does not
 // wait for them.

@@ -270,13 +270,10 @@ func (s *snapshot) place(got *captured, extents []Extent, recipe *Ref) {
 	s.mu.Lock()
 	s.changed++
 	if got.torn {
-		s.leftOut = append(s.leftOut, LeftOut{Path: got.path, Why: whyTorn})
+		s.torn = append(s.torn, got.path)
 	}
 	s.mu.Unlock()
 }
-
-// whyTorn is the reason in a report for a file that is saved, but may be a mixture of two states.
-const whyTorn = "torn: it changed while it was read"
 
 // An errand is one file to be read.
 type errand struct {

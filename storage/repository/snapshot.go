@@ -46,6 +46,7 @@ type snapshot struct {
 
 	mu      sync.Mutex // guards what follows
 	leftOut []LeftOut
+	torn    []string
 	changed int64
 
 	hashes map[replicate.Hash]*Entry // what is stored already, by content, this snapshot's small files included
@@ -62,6 +63,7 @@ type taken struct {
 	added   int64
 	changed int64
 	leftOut []LeftOut
+	torn    []string
 }
 
 // take looks at the project and stores what is new. note makes the record that goes into the pack, of the tree's files and bytes and what was
@@ -232,7 +234,7 @@ func (s *snapshot) store(ctx context.Context, note func(t *Tree, added int64) Re
 		return nil, err
 	}
 	s.sweep()
-	t := &taken{changed: s.changed, leftOut: s.leftOut}
+	t := &taken{changed: s.changed, leftOut: s.leftOut, torn: s.torn}
 	t.recent = s.parent.recent
 	if s.unchanged() {
 		s.build.discard()
@@ -282,6 +284,7 @@ func (s *snapshot) sweep() {
 		pending[to[i]] = x
 	}
 	s.pending = pending
+	slices.SortFunc(s.torn, ComparePaths)
 	slices.SortFunc(s.leftOut, func(a, b LeftOut) int { return ComparePaths(a.Path, b.Path) })
 }
 

@@ -73,7 +73,7 @@ type meta struct {
 	Host       string       `json:"host"`
 	Boot       string       `json:"boot"`
 	Guest      bool         `json:"guest,omitempty"` // somebody else ends the experiment
-	Begun      bool         `json:"begun"`           // the experiment's record is visible
+	Begun      bool         `json:"begun"`           // the experiment's record may be visible
 }
 
 // parseMeta reads meta.json.
@@ -161,6 +161,15 @@ func (f *writerDir) remove() error {
 	}
 	f.close()
 	return err
+}
+
+// begun notes that the experiment's record may be visible from now on, so that whoever finds the folder ends it.
+func (f *writerDir) begun() error {
+	if f.meta.Begun {
+		return nil
+	}
+	f.meta.Begun = true
+	return f.meta.save(f.dir)
 }
 
 // decide makes the end of the experiment durable before it is published: whoever finds the folder publishes the same bytes.

@@ -280,7 +280,7 @@ func (w *walker) directory(d *sighting, rules *ruleChain) {
 	}
 	if d.path != "" && !d.explicit && slices.ContainsFunc(names, func(e os.DirEntry) bool { return isVenv(e.Name()) }) {
 		d.kind = unsaved // flatten drops it
-		w.leave(d.path+"/", whyVenv)
+		w.report(LeftOut{Path: d.path + "/", Why: whyVenv, ruled: true})
 		return
 	}
 	slices.SortFunc(names, func(a, b os.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
@@ -427,21 +427,24 @@ func whyOf(err error) string {
 	return err.Error()
 }
 
-func (w *walker) leave(path, why string) {
+func (w *walker) leave(path, why string) { w.report(LeftOut{Path: path, Why: why}) }
+
+func (w *walker) report(l LeftOut) {
 	w.mu.Lock()
-	w.leftOut = append(w.leftOut, LeftOut{Path: path, Why: why})
+	w.leftOut = append(w.leftOut, l)
 	w.mu.Unlock()
 }
 
 // leaveRuling reports what a rule left out, unless the rule has no name.
 func (w *walker) leaveRuling(f *sighting, v ruling) {
-	switch {
-	case v.why == "":
-	case f.kind == Dir:
-		w.leave(f.path+"/", v.why)
-	default:
-		w.leave(f.path, v.why)
+	if v.why == "" {
+		return
 	}
+	path := f.path
+	if f.kind == Dir {
+		path += "/"
+	}
+	w.report(LeftOut{Path: path, Why: v.why, ruled: true})
 }
 
 // flatten appends a sorted hierarchy as a list, every directory before what is in it, without what was left out.

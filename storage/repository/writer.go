@@ -19,7 +19,7 @@ type WriterOptions struct {
 	Root   string            // the project root: paths of a tree are relative to it
 	Ignore []string          // gitignore patterns of replicate.yaml
 	Paths  []string          // what commits save, relative to Root; nil: all of Root; empty: nothing
-	Note   func(text string) // told about files that were left out, torn, unreadable; may be nil
+	Note   func(text string) // told about files that no rule leaves out and that cannot be saved, or are torn; may be nil
 	Guest  bool              // somebody else ends the experiment: if this process dies, Recover publishes what is left and ends nothing
 }
 
@@ -40,6 +40,7 @@ type Writer struct {
 	closed  bool
 	flushed time.Time
 	flushes sync.WaitGroup
+	noted   map[string]bool
 
 	mu      sync.Mutex // guards what follows
 	step    replicate.Step
@@ -70,14 +71,9 @@ func (w *Writer) begin(ctx context.Context, e replicate.Experiment) (*taken, err
 	if err := w.beat(ctx); err != nil {
 		return nil, err
 	}
-	t, err := w.snapshot(ctx, w.paths(nil), nil, e.Created,
+	return w.snapshot(ctx, w.paths(nil), nil, e.Created,
 		func(*Tree, int64) Record { return Record{Experiment: &ExperimentRow{Experiment: e}} },
 		func(row Row, _ *taken) *Record { return &Record{Experiment: &ExperimentRow{Experiment: e, Row: row}} })
-	if err != nil {
-		return nil, err
-	}
-	w.own.meta.Begun = true
-	return t, w.own.meta.save(w.own.dir)
 }
 
 // Resume says where an experiment stands that gets another writer.
@@ -105,8 +101,7 @@ func (s *Spool) attach(ctx context.Context, experiment replicate.ID, from Resume
 		return nil, err
 	}
 	w.row, w.tree, w.parent, w.seq, w.step, w.at = from.Parent, tree, from.ParentID, from.Seq, from.Step, from.At
-	w.own.meta.Begun = true
-	if err := w.own.meta.save(w.own.dir); err != nil {
+	if err := w.own.begun(); err != nil {
 		w.abandon(ctx)
 		return nil, err
 	}
@@ -133,7 +128,7 @@ func (s *Spool) newWriter(experiment replicate.ID, o WriterOptions) (*Writer, er
 		return nil, errors.Join(err, own.remove())
 	}
 	w := &Writer{
-		spool: s, own: own, o: o, streams: st, turn: make(chan struct{}, 1), flushed: s.now(),
+		noted: map[string]bool{}, spool: s, own: own, o: o, streams: st, turn: make(chan struct{}, 1), flushed: s.now(),
 		project: s.project(root, o.Ignore, own.dir),
 		sizes:   &measurer{root: root, now: s.now, sizes: map[string]LeftOut{}},
 	}
@@ -154,9 +149,7 @@ func (s *Spool) project(root string, ignore []string, dir string) *project {
 	return &project{
 		root: root, ignore: ignore, skip: skip, build: filepath.Join(dir, buildName), repository: s.repository, random: s.random, hooked: s.hooked,
 		clock: func() time.Time {
-			if os.Mkdir(hidden, 0o700) != nil {
-				// It is there, or nothing can be kept in it: then fileClock fails too.
-			}
+			_ = os.Mkdir(hidden, 0o700) // it is there, or nothing can be kept in it: then fileClock fails too
 			t, err := fileClock(hidden)
 			if err != nil {
 				return time.Time{}
@@ -166,13 +159,15 @@ func (s *Spool) project(root string, ignore []string, dir string) *project {
 	}
 }
 
-// abandon gives up a writer whose experiment did not begin.
+// abandon gives up a writer that could not begin. If its experiment may be visible, Recover ends that.
 func (w *Writer) abandon(ctx context.Context) {
 	w.streams.close()
-	if !w.own.meta.Begun {
-		_ = w.spool.repository.store.Delete(context.WithoutCancel(ctx), liveKey(w.own.meta.Experiment)) // it lapses by itself
+	if w.own.meta.Begun {
+		w.own.close()
+		return
 	}
-	_ = w.own.remove() // Recover removes it
+	_ = w.spool.repository.store.Delete(context.WithoutCancel(ctx), liveKey(w.own.meta.Experiment)) // it lapses by itself
+	_ = w.own.remove()                                                                              // Recover removes it
 }
 
 // A Snapshot says what was saved.
@@ -182,6 +177,7 @@ type Snapshot struct {
 	Changed int64 // files that were read
 	Added   int64 // bytes added to the storage
 	LeftOut []LeftOut
+	Torn    []string // files that changed while they were read, three times: they may be a mixture of two states
 }
 
 // LeftOut is a path that a snapshot did not save.
@@ -190,6 +186,8 @@ type LeftOut struct {
 	Bytes int64  `json:"bytes"`
 	More  bool   `json:"more,omitempty"` // the directory is too large to be measured: Bytes is a part of it
 	Why   string `json:"why"`            // ".gitignore:3", "secret", "socket", "unreadable", …
+
+	ruled bool // by an ignore rule: it is as somebody wants it
 }
 
 // A CommitRequest is one call of commit.
