@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"encoding/json"
 	"iter"
 	"maps"
@@ -51,7 +52,9 @@ func factsOf(s *repository.Set) iter.Seq2[factKey, json.RawMessage] {
 
 func (f facts) appendTo(dst []byte) []byte {
 	w := &blobWriter{dst}
-	keys := slices.SortedFunc(maps.Keys(f), func(a, b factKey) int { return strings.Compare(a.name+"\x00"+a.tag, b.name+"\x00"+b.tag) })
+	keys := slices.SortedFunc(maps.Keys(f), func(a, b factKey) int {
+		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.tag, b.tag))
+	})
 	for _, k := range keys {
 		w.text(k.name)
 		w.text(k.tag)

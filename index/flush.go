@@ -47,14 +47,17 @@ func (f *fold) write(ctx context.Context, p *pending) error {
 	return f.writeTables(ctx, p, p.standing(isAlive))
 }
 
+// blobRoom is what most blobs need.
+const blobRoom = 2 << 10
+
 func (f *fold) writeTables(ctx context.Context, p *pending, stands standing) error {
 	var failed error
-	scan := appendEntries(nil, p.entries(func(kind nameKind, name string) uint64 {
+	scan := appendEntries(make([]byte, 0, blobRoom), p.entries(func(kind nameKind, name string) uint64 {
 		number, err := f.number(ctx, kind, name)
 		failed = errors.Join(failed, err)
 		return number
 	}))
-	doc := p.appendTo(nil)
+	doc := p.appendTo(make([]byte, 0, blobRoom))
 	if failed != nil {
 		return failed
 	}

@@ -152,7 +152,8 @@ func (s *state) goal(metric string, o *Options) replicate.Goal {
 // entries returns what queries look at.
 func (s *state) entries(number func(kind nameKind, name string) uint64) []entry {
 	e := &s.light
-	entries := []entry{{keyOf(idNumber, builtinField), replicate.Text(string(s.id))}}
+	entries := make([]entry, 0, 64)
+	entries = append(entries, entry{keyOf(idNumber, builtinField), replicate.Text(string(s.id))})
 	add := func(number uint64, v replicate.Value, known bool) {
 		if known {
 			entries = append(entries, entry{keyOf(number, builtinField), v})
@@ -201,16 +202,15 @@ func (s *state) entries(number func(kind nameKind, name string) uint64) []entry 
 	for _, m := range e.Params.Flat(".") {
 		entries = append(entries, entry{keyOf(number(paramName, m.Name), paramField), m.Value})
 	}
-	return append(entries, s.metricEntries(number)...)
+	return s.metricEntries(entries, number)
 }
 
-func (s *state) metricEntries(number func(kind nameKind, name string) uint64) []entry {
-	var entries []entry
+func (s *state) metricEntries(entries []entry, number func(kind nameKind, name string) uint64) []entry {
 	for _, m := range s.summaries(&Options{}) {
 		n := number(metricName, m.Name)
-		for f, p := range map[field]*replicate.Point{firstField: m.First, lastField: m.Last, minField: m.Min, maxField: m.Max} {
+		for i, p := range []*replicate.Point{m.First, m.Last, m.Min, m.Max} {
 			if p != nil {
-				entries = append(entries, entry{keyOf(n, f), p.Value})
+				entries = append(entries, entry{keyOf(n, firstField+field(i)), p.Value})
 			}
 		}
 	}
