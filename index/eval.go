@@ -20,24 +20,16 @@ type plan struct {
 	rows     int         // how many were read
 
 	keys    []key             // what is read, sorted
-	slots   []replicate.Value // their values in the present row
+	slots   []replicate.Value // their values in the present row; one more, always null, for keys that are not read
 	present []bool
 	stands  standing          // of the present row
 	values  []replicate.Value // of the subjects in the present row; null where missing
 
-	primarySlot, goalSlot int
+	created, status, ended, primary int // slots
 }
 
 // predicate says whether the present row of a plan belongs to the answer.
 type predicate func(p *plan) bool
-
-// Places in plan.keys of what every plan reads: these have the lowest numbers.
-const (
-	idSlot = iota
-	createdSlot
-	statusSlot
-	endedSlot
-)
 
 // accessor finds the value of one name of a query in the present row.
 type accessor struct {
@@ -103,36 +95,51 @@ func (p *plan) access(text string) int {
 
 // ready decides what is read. No name may be added afterwards.
 func (p *plan) ready() {
-	for _, number := range []uint64{idNumber, createdNumber, statusNumber, endedNumber, primaryNumber, goalNumber} {
-		p.keys = append(p.keys, keyOf(number, builtinField))
-	}
+	p.keys = append(p.keys, keyOf(createdNumber, builtinField))
 	for _, a := range p.subjects {
-		if a.builtin != nil {
-			p.keys = append(p.keys, keyOf(a.builtin.number, builtinField))
-		}
-		for i := range a.options {
-			first := a.options[i].firstKey()
-			p.keys = append(p.keys, first)
-			for k := first; a.options[i].metric && k < first+4; k++ {
-				p.keys = append(p.keys, k)
-			}
-		}
+		p.keys = append(p.keys, a.keys()...)
 	}
 	slices.Sort(p.keys)
 	p.keys = slices.Compact(p.keys)
-	p.slots, p.present = make([]replicate.Value, len(p.keys)), make([]bool, len(p.keys))
+	p.slots, p.present = make([]replicate.Value, len(p.keys)+1), make([]bool, len(p.keys)+1)
 	p.values = make([]replicate.Value, len(p.subjects))
-
-	slot := func(k key) int { i, _ := slices.BinarySearch(p.keys, k); return i }
-	p.primarySlot, p.goalSlot = slot(keyOf(primaryNumber, builtinField)), slot(keyOf(goalNumber, builtinField))
+	p.created, p.status = p.slot(keyOf(createdNumber, builtinField)), p.slot(keyOf(statusNumber, builtinField))
+	p.ended, p.primary = p.slot(keyOf(endedNumber, builtinField)), p.slot(keyOf(primaryNumber, builtinField))
 	for _, a := range p.subjects {
 		if a.builtin != nil {
-			a.slot = slot(keyOf(a.builtin.number, builtinField))
+			a.slot = p.slot(keyOf(a.builtin.number, builtinField))
 		}
 		for i := range a.options {
-			a.options[i].slot = slot(a.options[i].firstKey())
+			a.options[i].slot = p.slot(a.options[i].firstKey())
 		}
 	}
+}
+
+// keys returns what a reads.
+func (a *accessor) keys() []key {
+	var keys []key
+	if a.builtin != nil {
+		keys = append(keys, keyOf(a.builtin.number, builtinField))
+		if a.builtin.number == durationNumber {
+			keys = append(keys, keyOf(statusNumber, builtinField), keyOf(endedNumber, builtinField))
+		}
+	}
+	for i := range a.options {
+		first := a.options[i].firstKey()
+		keys = append(keys, first)
+		if a.options[i].metric {
+			keys = append(keys, keyOf(primaryNumber, builtinField), first+1, first+2, first+3)
+		}
+	}
+	return keys
+}
+
+// slot returns the place of a key.
+func (p *plan) slot(k key) int {
+	if i, ok := slices.BinarySearch(p.keys, k); ok {
+		return i
+	}
+	return len(p.keys)
 }
 
 // read makes the experiment of a blob the present row.
@@ -140,17 +147,15 @@ func (p *plan) read(blob []byte, stands standing) error {
 	clear(p.slots)
 	clear(p.present)
 	r := blobReader{data: blob}
-	for at, next := key(0), 0; len(r.data) > 0; {
+	for at, next := key(0), 0; len(r.data) > 0 && next < len(p.keys); {
 		at += key(r.uvarint())
 		for next < len(p.keys) && p.keys[next] < at {
 			next++
 		}
-		switch {
-		case next == len(p.keys):
-			r.data = nil
-		case p.keys[next] == at:
+		if next < len(p.keys) && p.keys[next] == at {
 			p.slots[next], p.present[next] = r.value(), true
-		default:
+			next++
+		} else {
 			r.skip()
 		}
 	}
@@ -183,7 +188,7 @@ func (a *accessor) value(p *plan) replicate.Value {
 	case a.builtin.number == durationNumber:
 		return p.duration()
 	case a.builtin.number == statusNumber:
-		return replicate.Text(string(p.status()))
+		return replicate.Text(string(p.concluded()))
 	}
 	return p.slots[a.slot]
 }
@@ -219,11 +224,13 @@ func (o *option) value(p *plan) (replicate.Value, bool) {
 	case maxOf:
 		place = maximum
 	case plainOf, bestOf:
-		goal := o.goal
-		if number, ok := p.slots[p.primarySlot].Int64(); ok && uint64(number) == o.number {
-			goal = replicate.Goal(p.slots[p.goalSlot].Text())
+		best := 0
+		switch o.goalIn(p) {
+		case replicate.Minimize:
+			best = minimum
+		case replicate.Maximize:
+			best = maximum
 		}
-		best := map[replicate.Goal]int{replicate.Minimize: minimum, replicate.Maximize: maximum}[goal]
 		switch {
 		case best != 0 && (o.of == bestOf || p.present[o.slot+best]):
 			place = best
@@ -232,6 +239,17 @@ func (o *option) value(p *plan) (replicate.Value, bool) {
 		}
 	}
 	return p.slots[o.slot+place], p.present[o.slot+last]
+}
+
+// goalIn returns the goal of a metric in the present row: the experiment's own, else the reader's.
+func (o *option) goalIn(p *plan) replicate.Goal {
+	if own, ok := p.slots[p.primary].Int64(); ok && uint64(own)>>1 == o.number {
+		if own&1 == 1 {
+			return replicate.Maximize
+		}
+		return replicate.Minimize
+	}
+	return o.goal
 }
 
 // descend follows a path into lists and maps.
@@ -252,9 +270,9 @@ func descend(v replicate.Value, ok bool, path []string) (replicate.Value, bool) 
 
 // duration is how long the present experiment ran, in seconds; up to now if it runs, unknown if it is lost.
 func (p *plan) duration() replicate.Value {
-	created, known := p.slots[createdSlot].Int64()
-	end, ended := p.slots[endedSlot].Int64()
-	if !ended && p.status() == replicate.Running {
+	created, known := p.slots[p.created].Int64()
+	end, ended := p.slots[p.ended].Int64()
+	if !ended && p.concluded() == replicate.Running {
 		end, ended = p.now.UnixNano(), true
 	}
 	if !known || !ended {
@@ -276,11 +294,11 @@ const (
 	deleted                 // it has no living row
 )
 
-func (p *plan) status() replicate.Status {
+func (p *plan) concluded() replicate.Status {
 	if p.stands == deleted {
 		return deletedStatus
 	}
-	return conclude(replicate.Status(p.slots[statusSlot].Text()), p.stands)
+	return conclude(replicate.Status(p.slots[p.status].Text()), p.stands)
 }
 
 // conclude returns the status a reader concludes from the stored one and the heartbeat.

@@ -21,7 +21,7 @@ import (
 
 // fileVersion is the version of the tables and blobs. It is part of the file's name, so that programs of different versions do not
 // rebuild each other's index in turn.
-const fileVersion = 2
+const fileVersion = 3
 
 const schema = `
 CREATE TABLE meta (

@@ -44,8 +44,7 @@ const (
 	gitDirtyNumber
 	gpuNumber
 	exitCodeNumber
-	primaryNumber  // not a name: the number of the experiment's own primary metric
-	goalNumber     // not a name: its goal
+	primaryNumber  // not a name: the number of the experiment's own primary metric × 2, + 1 to maximize it
 	durationNumber // not in blobs: worked out
 	firstNumber    = 64
 )

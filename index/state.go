@@ -196,8 +196,11 @@ func (s *state) entries(number func(kind nameKind, name string) uint64) []entry 
 		text(gpuNumber, strings.Join(slices.Compact(slices.Clone(e.Machine.GPUs)), ", "))
 	}
 	if m := e.Metric; m != nil {
-		add(primaryNumber, replicate.Int(int64(number(metricName, m.Name))), true)
-		text(goalNumber, string(m.Goal))
+		primary := int64(number(metricName, m.Name)) << 1
+		if m.Goal == replicate.Maximize {
+			primary |= 1
+		}
+		add(primaryNumber, replicate.Int(primary), true)
 	}
 	for _, m := range e.Params.Flat(".") {
 		entries = append(entries, entry{keyOf(number(paramName, m.Name), paramField), m.Value})
