@@ -32,7 +32,7 @@ func listRows(l *lab) error {
 		}
 		fresh := time.Since(start)
 		ls := func(int) error {
-			_, err := command(dir, l.binary, "ls", "-f", "learning_rate < 0.03 or optimizer = adam and loss.min < 0.02", "-s", "loss.min-desc")
+			_, err := command(dir, l.binary, "ls", "-f", "learning_rate < 0.014 or optimizer = adam and loss.min < 0.02", "-s", "loss.min-desc")
 			return err
 		}
 		show := func(int) error { _, err := command(dir, l.binary, "show", "@latest"); return err }

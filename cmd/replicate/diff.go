@@ -132,9 +132,7 @@ func differing(sides []*side, of func(*side) replicate.Values) []row {
 	var rows []row
 	for _, name := range sortedKeys(all) {
 		values := all[name]
-		if slices.ContainsFunc(values, func(v *replicate.Value) bool {
-			return (v == nil) != (values[0] == nil) || v != nil && !v.Equal(*values[0])
-		}) {
+		if anyDiffers(values) {
 			rows = append(rows, row{name, values})
 		}
 	}

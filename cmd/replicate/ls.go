@@ -163,30 +163,39 @@ func commitMetric(c *index.Commit, name string) string {
 
 // addParams adds a column for each parameter that has at least two distinct values, missing being one of them.
 func addParams(t *table, experiments []*index.Experiment, all bool) {
-	params := make([]map[string]replicate.Value, len(experiments))
-	names := map[string]bool{}
+	columns := map[string][]*replicate.Value{}
 	for i, e := range experiments {
-		params[i] = map[string]replicate.Value{}
-		for _, p := range e.Params.Flat(".") {
-			params[i][p.Name] = p.Value
-			names[p.Name] = true
+		params := e.Params.Flat(".")
+		for j := range params {
+			values := columns[params[j].Name]
+			if values == nil {
+				values = make([]*replicate.Value, len(experiments))
+				columns[params[j].Name] = values
+			}
+			values[i] = &params[j].Value
 		}
 	}
-	for _, name := range sortedKeys(names) {
-		cells := make([]string, len(experiments))
-		first, firstOK := params[0][name]
-		differs := false
-		for i := range experiments {
-			v, ok := params[i][name]
-			differs = differs || ok != firstOK || !v.Equal(first)
-			if ok {
+	for _, name := range sortedKeys(columns) {
+		values := columns[name]
+		if !all && !anyDiffers(values) {
+			continue
+		}
+		cells := make([]string, len(values))
+		for i, v := range values {
+			if v != nil {
 				cells[i] = v.String()
 			}
 		}
-		if differs || all {
-			t.addOptional(name, cells)
-		}
+		t.addOptional(name, cells)
 	}
+}
+
+// anyDiffers reports whether the values, nil for missing, are not all the same.
+func anyDiffers(values []*replicate.Value) bool {
+	first := values[0]
+	return slices.ContainsFunc(values, func(v *replicate.Value) bool {
+		return (v == nil) != (first == nil) || v != nil && !v.Equal(*first)
+	})
 }
 
 // listMetrics returns the metrics that ls shows: the primary ones, else those of replicate.yaml, else the first four names

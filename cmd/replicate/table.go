@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // maxCell is how many columns a text may take on a terminal.
@@ -59,24 +61,24 @@ func (t *table) write(w io.Writer, width int) (left []string) {
 			left = append([]string{strings.ToLower(t.columns[i].name)}, left...)
 		}
 	}
-	t.line(w, widths, shown, func(c *column) string { return c.name })
+	line := make([]byte, 0, 256)
+	write := func(cell func(*column) string) {
+		line = line[:0]
+		for i := range t.columns {
+			if shown[i] {
+				text := cell(&t.columns[i])
+				line = append(line, text...)
+				line = append(line, strings.Repeat(" ", widths[i]-columns(text)+2)...)
+			}
+		}
+		line = append(bytes.TrimRight(line, " "), '\n')
+		w.Write(line)
+	}
+	write(func(c *column) string { return c.name })
 	for row := range t.columns[0].cells {
-		t.line(w, widths, shown, func(c *column) string { return c.cells[row] })
+		write(func(c *column) string { return c.cells[row] })
 	}
 	return left
-}
-
-func (t *table) line(w io.Writer, widths []int, shown []bool, cell func(*column) string) {
-	var line strings.Builder
-	for i := range t.columns {
-		if !shown[i] {
-			continue
-		}
-		text := cell(&t.columns[i])
-		line.WriteString(text)
-		line.WriteString(strings.Repeat(" ", widths[i]-columns(text)+2))
-	}
-	fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
 }
 
 // printable escapes what would move the cursor.
@@ -112,11 +114,23 @@ func cut(s string, n int) string {
 
 // columns is how many columns a terminal uses for s.
 func columns(s string) int {
+	if isASCII(s) {
+		return len(s) // control characters are gone by then
+	}
 	n := 0
 	for _, r := range s {
 		n += runeColumns(r)
 	}
 	return n
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // wide holds the scripts and signs that take two columns (Unicode's East Asian Width W and F, in ranges that are wide as a
