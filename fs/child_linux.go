@@ -8,6 +8,12 @@ import (
 	"syscall"
 )
 
+// Roles of the processes behind a mount.
+const (
+	supervisorRole = "supervisor"
+	serverRole     = "server"
+)
+
 // order is what a server reads from its standard input, which stays open as long as the supervisor lives.
 type order struct {
 	Options

@@ -2,10 +2,10 @@
 //
 // Three processes take part. The command (Mount) checks, starts the supervisor and waits for its word. The supervisor holds
 // /dev/fuse, mounts, starts the server and then only waits: a server that dies is started again on the same descriptor, and
-// whoever was reading goes on as if nothing had happened. The server (server.go) answers the kernel from a View; it keeps
+// whoever was reading goes on as if nothing had happened. The server (server_linux.go) answers the kernel from a View; it keeps
 // nothing that it could not compute again.
 //
-// What the kernel may keep, and for how long, is decided in one place (server.go) from the Life that a view gives each node.
+// What the kernel may keep, and for how long, is decided in one place (server_linux.go) from the Life that a view gives each node.
 //
 // The package knows no experiment and no SQL; fs/view does. It reads no environment and no flags.
 //
@@ -18,6 +18,7 @@ package fs
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"github.com/replicate/replicate"
@@ -75,8 +76,28 @@ type Options struct {
 	NotifySocket string   // told READY=1, if set
 }
 
-// Roles of the processes behind a mount.
+// A Holder is a process that keeps a mount busy.
+type Holder struct {
+	PID     int
+	Command string
+	What    string // working directory, root directory, open file, mapping
+}
+
+func (h Holder) String() string { return fmt.Sprintf("%s (pid %d, %s)", h.Command, h.PID, h.What) }
+
+// How a mount is.
 const (
-	supervisorRole = "supervisor"
-	serverRole     = "server"
+	StateOK     = "ok"
+	StateDead   = "dead"   // its processes are gone
+	StateSilent = "silent" // no answer within answerWait
 )
+
+// A Mounted is one mount of replicate on this machine.
+type Mounted struct {
+	Dir     string
+	Storage string
+	Commit  string
+	State   string // StateOK, StateDead or StateSilent
+	PID     int    // of the supervisor, 0 if unknown
+	Log     string // path
+}

@@ -9,15 +9,6 @@ import (
 	"strings"
 )
 
-// A Holder is a process that keeps a mount busy.
-type Holder struct {
-	PID     int
-	Command string
-	What    string // working directory, root directory, open file, mapping
-}
-
-func (h Holder) String() string { return fmt.Sprintf("%s (pid %d, %s)", h.Command, h.PID, h.What) }
-
 // holders finds the processes that use a mount, as far as they may be seen. It reads only /proc: a stat of anything in the mount
 // could hang.
 func holders(m mountEntry) []Holder {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/replicate/replicate"
@@ -156,6 +157,9 @@ func Process(ctx context.Context, role string, open func(context.Context, Option
 // errOrphan is the end of a server whose supervisor is gone: the mount must not live on unwatched.
 var errOrphan = errors.New("the supervisor is gone")
 
+// serverGCPercent trades time for memory: a server lives for weeks beside trainings that need the memory.
+const serverGCPercent = 30
+
 // serveForParent is the server's process.
 func serveForParent(ctx context.Context, open func(context.Context, Options) (View, error)) error {
 	input := json.NewDecoder(os.Stdin)
@@ -163,6 +167,7 @@ func serveForParent(ctx context.Context, open func(context.Context, Options) (Vi
 	if err := input.Decode(&o); err != nil {
 		return fmt.Errorf("read the options: %w", err)
 	}
+	debug.SetGCPercent(serverGCPercent)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {

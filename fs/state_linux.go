@@ -120,25 +120,8 @@ func (st *state) openLog() (*os.File, error) {
 	return os.OpenFile(st.path("log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 }
 
-// How a mount is.
-const (
-	StateOK     = "ok"
-	StateDead   = "dead"   // its processes are gone
-	StateSilent = "silent" // no answer within answerWait
-)
-
 // answerWait is how long a mount may take to say that it is alive.
 const answerWait = 2 * time.Second
-
-// A Mounted is one mount of replicate on this machine.
-type Mounted struct {
-	Dir     string
-	Storage string
-	Commit  string
-	State   string // StateOK, StateDead or StateSilent
-	PID     int    // of the supervisor, 0 if unknown
-	Log     string // path
-}
 
 // Status lists the mounts that this process sees, whoever made them.
 func Status(stateDir string) ([]Mounted, error) {

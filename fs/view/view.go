@@ -98,7 +98,7 @@ var _ Index = (*index.Index)(nil)
 
 const (
 	// treesLimit and renderedLimit bound what is kept in memory, in bytes; keptFiles is how many files of commits are open.
-	treesLimit    = 32 << 20
+	treesLimit    = 16 << 20
 	renderedLimit = 16 << 20
 	keptFiles     = 512
 	keptSeries    = 64
