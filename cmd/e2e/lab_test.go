@@ -59,7 +59,9 @@ type lab struct {
 	dir  string // the project
 	home string
 	env  []string
-	user *syscall.Credential // nil: whoever runs the test
+
+	user    *syscall.Credential // nil: whoever runs the test
+	scripts string              // testdata, as the user sees it
 }
 
 func newLab(t testing.TB) *lab {
@@ -70,7 +72,7 @@ func newLab(t testing.TB) *lab {
 // labIn makes a lab of a directory, which is made.
 func labIn(t testing.TB, dir string) *lab {
 	t.Helper()
-	l := &lab{t: t, dir: dir, home: t.TempDir()}
+	l := &lab{t: t, dir: dir, home: t.TempDir(), scripts: scripts}
 	l.must(os.MkdirAll(dir, 0o755))
 	l.setenv("HOME", l.home)
 	l.setenv("XDG_CACHE_HOME", filepath.Join(l.home, "cache"))
@@ -81,6 +83,33 @@ func labIn(t testing.TB, dir string) *lab {
 	l.setenv("LC_ALL", "C.UTF-8")
 	return l
 }
+
+// asNobody makes everything in the lab nobody's, and runs it as nobody, whom permissions stop; not if the test itself is run by somebody like
+// that.
+func (l *lab) asNobody() {
+	l.t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	const nobody = 65534
+	l.user = &syscall.Credential{Uid: nobody, Gid: nobody}
+	l.must(os.CopyFS(filepath.Join(l.home, "python"), os.DirFS(filepath.Join(source, "python")))) // the source may be closed to nobody
+	l.must(os.CopyFS(filepath.Join(l.home, "scripts"), os.DirFS(scripts)))
+	l.setenv("PYTHONPATH", filepath.Join(l.home, "python"))
+	l.scripts = filepath.Join(l.home, "scripts")
+	for _, dir := range []string{l.dir, l.home} {
+		l.must(os.Chmod(filepath.Dir(dir), 0o755))
+		l.must(filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			return os.Lchown(path, nobody, nobody)
+		}))
+	}
+}
+
+// script is the path of a program in testdata.
+func (l *lab) script(name string) string { return filepath.Join(l.scripts, name) }
 
 func (l *lab) setenv(name, value string) { l.env = append(l.env, name+"="+value) }
 
@@ -180,7 +209,7 @@ func (l *lab) show(id string) (e experiment) {
 // checkout copies a commit into a new directory.
 func (l *lab) checkout(id string) string {
 	l.t.Helper()
-	to := filepath.Join(l.t.TempDir(), id)
+	to := filepath.Join(l.home, "checkout", id)
 	l.replicate("checkout", "-f", "-o", to, id)
 	l.must(os.RemoveAll(filepath.Join(to, ".replicate"))) // the note of which commit it is
 	return to

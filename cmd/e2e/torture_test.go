@@ -59,7 +59,7 @@ type training struct {
 func (l *lab) train(args ...string) *training {
 	l.t.Helper()
 	tr := &training{l: l, tries: map[int]string{}, acks: map[int]string{}}
-	tr.cmd = l.command(python(l.t), append([]string{filepath.Join(scripts, "torture.py"), l.dir}, args...)...)
+	tr.cmd = l.command(python(l.t), append([]string{l.script("torture.py"), l.dir}, args...)...)
 	theirs, ours, err := os.Pipe()
 	l.must(err)
 	complaints, err := os.CreateTemp(l.home, "stderr")
@@ -268,7 +268,7 @@ func (l *lab) hashes(dirs ...string) []string {
 	if len(dirs) == 0 {
 		return nil
 	}
-	return strings.Fields(l.run(python(l.t), append([]string{filepath.Join(scripts, "torture.py"), "hash"}, dirs...)...))
+	return strings.Fields(l.run(python(l.t), append([]string{l.script("torture.py"), "hash"}, dirs...)...))
 }
 
 // trainsAgain checks that new trainings in the same directory work, and store nothing that is there already.
