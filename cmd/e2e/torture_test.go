@@ -240,7 +240,7 @@ func (l *lab) verify(tr *training, victims string, killed time.Time) {
 		l.t.Logf("seen after %v", time.Since(killed).Round(time.Millisecond))
 	}
 	if status != want {
-		l.t.Errorf("%s is %q, not %q", tr.id, status, want)
+		l.t.Errorf("%s is %q, not %q, with the %s killed", tr.id, status, want, victims)
 	}
 	listed := map[string]int{}
 	var dirs []string
