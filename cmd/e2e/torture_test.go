@@ -108,10 +108,12 @@ func (tr *training) progress() (id string, acks int) {
 	return tr.id, len(tr.acks)
 }
 
-// gone reports whether a process has ended. Nobody may have asked how yet.
+// gone reports whether a process has ended with all its threads, whose locks are theirs together. Nobody may have asked how yet.
 func gone(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err != nil || strings.Contains(string(stat), ") Z ")
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	stat, err := os.ReadFile(dir + "stat")
+	threads, _ := os.ReadDir(dir + "task")
+	return err != nil || strings.Contains(string(stat), ") Z ") && len(threads) <= 1
 }
 
 // recorder returns the process that records the training, 0 if there is none.
