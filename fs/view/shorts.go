@@ -76,12 +76,6 @@ func (s *shorts) from(ord int64) int {
 	return i
 }
 
-// has reports whether an ordinal is there.
-func (s *shorts) has(ord int64) bool {
-	_, ok := slices.BinarySearch(s.ords, ord)
-	return ok
-}
-
 // name returns the shortest unambiguous beginning of the id at a place.
 func (s *shorts) name(i int) string {
 	at, _ := slices.BinarySearchFunc(s.byID, s.digits[i], func(j int32, d uint64) int { return compare(s.digits[j], d) })
