@@ -178,12 +178,12 @@ func (f *writerDir) decide(end Record) error {
 	if err := replaceFile(path, append(end.Line, '\n')); err != nil {
 		return err
 	}
-	for _, name := range []string{path, f.dir} {
-		if err := syncPath(name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(syncPath(path), syncPath(f.dir))
+}
+
+// sync makes the names of the folder and of the files in it durable: of what use is a synced file that cannot be found.
+func (f *writerDir) sync() error {
+	return errors.Join(syncPath(f.dir), syncPath(filepath.Dir(f.dir)))
 }
 
 // syncPath makes a file durable, or the names in a directory.

@@ -114,7 +114,8 @@ func (w *walker) rulesOf(above *ruleChain, dir string, names []os.DirEntry) *rul
 		own.dir += "/"
 	}
 	for _, e := range names {
-		if name := e.Name(); e.Type().IsRegular() && (name == gitIgnoreName || name == replicateIgnoreName) {
+		// As in git, a .gitignore that is a symlink says nothing.
+		if name := e.Name(); name == gitIgnoreName && e.Type().IsRegular() || name == replicateIgnoreName && !e.IsDir() {
 			text, err := readPrefix(w.root+"/"+own.dir+name, maxIgnoreFile)
 			if err != nil {
 				continue // reported where the file itself is read
@@ -140,12 +141,16 @@ func (w *walker) rulesOf(above *ruleChain, dir string, names []os.DirEntry) *rul
 	return own
 }
 
+// readPrefix returns the first n bytes of a regular file.
 func readPrefix(path string, n int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fs.ErrInvalid)
+	}
 	return io.ReadAll(io.LimitReader(f, n))
 }
 

@@ -119,11 +119,19 @@ func (s *Spool) newWriter(experiment replicate.ID, o WriterOptions) (*Writer, er
 	if root, err = filepath.Abs(root); err != nil {
 		return nil, err
 	}
+	if local := s.repository.local; local != nil && local.Dir() == root {
+		return nil, replicate.Errorf(replicate.Usage, "%s is the storage and cannot be the project as well", root)
+	}
 	own, err := s.newWriterDir(experiment, o.Guest)
 	if err != nil {
 		return nil, err
 	}
 	st, err := openStreams(s, experiment, own.meta.Writer, own.dir)
+	if err == nil {
+		if err = own.sync(); err != nil {
+			st.close()
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(err, own.remove())
 	}
