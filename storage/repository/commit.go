@@ -71,7 +71,8 @@ func (w *Writer) commit(ctx context.Context, c CommitRequest) (CommitRow, *taken
 
 // snapshot takes a snapshot and publishes the record that record makes of it, if it makes one. What it needs that was removed from the storage
 // meanwhile is stored again. note makes the record for the pack.
-func (w *Writer) snapshot(ctx context.Context, paths selection, extra map[string][]byte, now time.Time, note func(*Tree, int64) Record, record func(Row, *taken) *Record) (*taken, error) {
+func (w *Writer) snapshot(ctx context.Context, paths selection, extra map[string][]byte, now time.Time,
+	note func(*Tree, int64) Record, record func(Row, *taken) *Record) (*taken, error) {
 	avoid := map[replicate.Hash]bool{}
 	for {
 		s := &snapshot{project: w.project, parent: &w.state, paths: paths.paths, extra: extra, now: now, avoid: avoid}

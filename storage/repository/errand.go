@@ -13,6 +13,25 @@ import (
 	"github.com/replicate/replicate"
 )
 
+// An errand is one file to be read.
+type errand struct {
+	index int // in the entries of the snapshot
+	path  string
+	stat  stat
+	base  *Entry // what the parent has at the path, if that is a file
+
+	carried *Entry // the file is this one of the parent, whatever stands at the path
+	source  string // where to read it, if that is not its path in the project
+}
+
+// A captured file is what was read on an errand.
+type captured struct {
+	*errand
+	hash    replicate.Hash
+	extents []Extent
+	torn    bool
+}
+
 // tasks groups the jobs: small files in path order share a frame, every other file is by itself. Large ones come first, as they take longest.
 func (s *snapshot) tasks() [][]errand {
 	var large, tasks [][]errand
@@ -273,23 +292,4 @@ func (s *snapshot) place(got *captured, extents []Extent, recipe *Ref) {
 		s.torn = append(s.torn, got.path)
 	}
 	s.mu.Unlock()
-}
-
-// An errand is one file to be read.
-type errand struct {
-	index int // in the entries of the snapshot
-	path  string
-	stat  stat
-	base  *Entry // what the parent has at the path, if that is a file
-
-	carried *Entry // the file is this one of the parent, whatever stands at the path
-	source  string // where to read it, if that is not its path in the project
-}
-
-// A captured file is what was read on an errand.
-type captured struct {
-	*errand
-	hash    replicate.Hash
-	extents []Extent
-	torn    bool
 }

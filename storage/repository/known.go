@@ -6,18 +6,30 @@ import (
 	"github.com/replicate/replicate"
 )
 
-// recipe returns what is known of a recipe, nil if that is nothing.
-func (s *snapshot) recipe(ref *Ref) *recipe {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.recipes[*ref]
+// knownChunks are chunks that need not be stored again.
+type knownChunks struct {
+	at       map[replicate.Hash]int // index into sequence
+	sequence []Extent               // in the order of the files they come from
+	recent   func(replicate.Hash) (Extent, bool)
 }
 
-// knowRecipe keeps what the stat cache says of a file's recipe.
-func (s *snapshot) knowRecipe(c *cachedFile) {
-	if c.recipe != nil && s.recipes[*c.recipe] == nil {
-		s.recipes[*c.recipe] = &recipe{packs: c.packs}
+func (k *knownChunks) add(x Extent) {
+	if _, ok := k.at[x.Hash]; !ok {
+		k.at[x.Hash] = len(k.sequence)
 	}
+	k.sequence = append(k.sequence, x)
+}
+
+// find returns a chunk of some content and where it stands in the sequence: at next, if it is there, and -1 if it is in none.
+func (k *knownChunks) find(hash replicate.Hash, next int) (x Extent, i int, ok bool) {
+	if next >= 0 && next < len(k.sequence) && k.sequence[next].Hash == hash {
+		return k.sequence[next], next, true
+	}
+	if i, ok := k.at[hash]; ok {
+		return k.sequence[i], i, true
+	}
+	x, ok = k.recent(hash)
+	return x, -1, ok
 }
 
 // index makes what is stored already findable by content.
@@ -112,38 +124,26 @@ func (s *snapshot) unfinished(e *Entry) []Extent {
 	return nil
 }
 
+// recipe returns what is known of a recipe, nil if that is nothing.
+func (s *snapshot) recipe(ref *Ref) *recipe {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.recipes[*ref]
+}
+
+// knowRecipe keeps what the stat cache says of a file's recipe.
+func (s *snapshot) knowRecipe(c *cachedFile) {
+	if c.recipe != nil && s.recipes[*c.recipe] == nil {
+		s.recipes[*c.recipe] = &recipe{packs: c.packs}
+	}
+}
+
 func newRecipe(chunks []Extent) *recipe {
 	var packs packList
 	for _, x := range chunks {
 		packs.add(x.Pack)
 	}
 	return &recipe{chunks: chunks, packs: packs.names}
-}
-
-// knownChunks are chunks that need not be stored again.
-type knownChunks struct {
-	at       map[replicate.Hash]int // index into sequence
-	sequence []Extent               // in the order of the files they come from
-	recent   func(replicate.Hash) (Extent, bool)
-}
-
-func (k *knownChunks) add(x Extent) {
-	if _, ok := k.at[x.Hash]; !ok {
-		k.at[x.Hash] = len(k.sequence)
-	}
-	k.sequence = append(k.sequence, x)
-}
-
-// find returns a chunk of some content and where it stands in the sequence: at next, if it is there, and -1 if it is in none.
-func (k *knownChunks) find(hash replicate.Hash, next int) (x Extent, i int, ok bool) {
-	if next >= 0 && next < len(k.sequence) && k.sequence[next].Hash == hash {
-		return k.sequence[next], next, true
-	}
-	if i, ok := k.at[hash]; ok {
-		return k.sequence[i], i, true
-	}
-	x, ok = k.recent(hash)
-	return x, -1, ok
 }
 
 // maxRecent is how many chunks a writer remembers: some 40 GB of files, in 6 MB.

@@ -4,20 +4,22 @@ import (
 	"github.com/replicate/replicate"
 )
 
-func (p *placer) store(chunk []byte, hash replicate.Hash) (err error) {
-	if p.pack == nil {
-		if p.pack, err = p.build.take(); err != nil {
-			return err
-		}
-	}
-	p.stored = appendFrame(p.stored[:0], chunk)
-	ref, err := p.build.add(p.pack, kindChunk, p.stored, len(chunk), hash)
-	if err != nil {
-		return err
-	}
-	p.extents = append(p.extents, Extent{Ref: ref})
-	p.known.add(Extent{Ref: ref})
-	return nil
+// A placer decides for each chunk of one file whether it is stored or taken from where it is.
+type placer struct {
+	*captor
+	known   *knownChunks
+	pack    *openPack // from the first chunk that is stored
+	extents []Extent
+
+	run     []Extent // known chunks, one behind the other, that are too few yet
+	running int64    // bytes of the run, those that are enough included
+	last    Extent   // of the run
+	next    int      // where in known.sequence the run goes on, -1 for nowhere
+}
+
+func (p *placer) reset(size int64) {
+	p.extents, p.run, p.running, p.next = make([]Extent, 0, size/avgChunk+1), nil, 0, -1
+	p.held = p.held[:0]
 }
 
 // place takes the next chunk of the file.
@@ -50,22 +52,20 @@ func (p *placer) place(chunk []byte, hash replicate.Hash) error {
 	return nil
 }
 
-// A placer decides for each chunk of one file whether it is stored or taken from where it is.
-type placer struct {
-	*captor
-	known   *knownChunks
-	pack    *openPack // from the first chunk that is stored
-	extents []Extent
-
-	run     []Extent // known chunks, one behind the other, that are too few yet
-	running int64    // bytes of the run, those that are enough included
-	last    Extent   // of the run
-	next    int      // where in known.sequence the run goes on, -1 for nowhere
-}
-
-func (p *placer) reset(size int64) {
-	p.extents, p.run, p.running, p.next = make([]Extent, 0, size/avgChunk+1), nil, 0, -1
-	p.held = p.held[:0]
+func (p *placer) store(chunk []byte, hash replicate.Hash) (err error) {
+	if p.pack == nil {
+		if p.pack, err = p.build.take(); err != nil {
+			return err
+		}
+	}
+	p.stored = appendFrame(p.stored[:0], chunk)
+	ref, err := p.build.add(p.pack, kindChunk, p.stored, len(chunk), hash)
+	if err != nil {
+		return err
+	}
+	p.extents = append(p.extents, Extent{Ref: ref})
+	p.known.add(Extent{Ref: ref})
+	return nil
 }
 
 // breakRun ends a run. One that is too short is stored after all.
