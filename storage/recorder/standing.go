@@ -18,7 +18,6 @@ const maxCandidates = 5
 type standing struct {
 	row     repository.ExperimentRow // the living one with the latest Before
 	commits []repository.CommitRow
-	deleted []repository.Delete // of the experiment and its commits
 
 	facts map[string]fact // the fields of its Set records that are in force
 	last  time.Time       // the highest At among them

@@ -15,11 +15,10 @@ import (
 
 // A docSample is what doc.go shows: one small commit, as it is stored.
 type docSample struct {
-	pack   bytes.Buffer
-	name   replicate.Hash
-	tree   []byte
-	recipe []byte
-	lines  []string // everything shown that is JSON
+	pack  bytes.Buffer
+	name  replicate.Hash
+	tree  []byte
+	lines []string // everything shown that is JSON
 }
 
 func newDocSample(t *testing.T) *docSample {

@@ -178,13 +178,6 @@ type ruleChain struct {
 	named          bool // somebody asked for this directory by name: .gitignore has no say in it
 }
 
-// newRules returns the rules of the root, before its own files of patterns are known.
-func newRules(yaml []string) *ruleChain {
-	r := &ruleChain{replicate: parsePatterns(replicateIgnoreName, nil)}
-	r.addYAML(yaml)
-	return r
-}
-
 func (r *ruleChain) addYAML(yaml []string) {
 	for _, line := range yaml {
 		r.replicate.add(line, "replicate.yaml: "+line)

@@ -19,8 +19,6 @@ const (
 	// sharedPack is how many bytes go through one pack before others are filled beside it: a small commit is one pack, and a large one
 	// keeps all cores busy.
 	sharedPack = 32 << 20
-	// halfPack is from where a pack is closed rather than a file cut in two that fits into one.
-	halfPack = MaxPack / 2
 	// writeBack is how often the kernel is told to start writing a pack to the disk, so that little is left when it is synced.
 	writeBack = 4 << 20
 )
@@ -144,15 +142,6 @@ func (b *packBuilder) add(p *openPack, kind frameKind, stored []byte, size int, 
 		p.told = p.off
 	}
 	return ref, nil
-}
-
-// place prepares p for a file of some size: it goes into a new pack if it fits into one, and not into what is left of a pack that is more than
-// half full.
-func (b *packBuilder) place(p *openPack, size int64) error {
-	if size < MaxPack-packTail && p.size() > halfPack && p.size()+size > MaxPack-packTail {
-		return b.next(p)
-	}
-	return nil
 }
 
 // next closes p and makes it a new pack.

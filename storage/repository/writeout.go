@@ -41,7 +41,6 @@ type writeOut struct {
 	*checkout
 	spots    map[Ref][]spot
 	jobs     []job
-	hands    chan *hand // one for each goroutine
 	progress *progress
 
 	mu     sync.Mutex // guards spots while they are collected, failed and report
