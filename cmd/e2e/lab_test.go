@@ -15,10 +15,6 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/replicate/replicate/storage/disk"
-
-	"github.com/replicate/replicate/storage"
-	"github.com/replicate/replicate/storage/repository"
 	"github.com/replicate/replicate/storage/storagetest/require"
 )
 
@@ -232,19 +228,11 @@ func (l *lab) mount() string {
 	return dir
 }
 
-// check asks the repository whether it is sound, every byte of it.
-func (l *lab) check(dir string) {
+// check asks whether a storage is sound, every byte of it.
+func (l *lab) check(storage string) {
 	l.t.Helper()
-	store, err := storage.Open(l.t.Context(), "file://"+dir)
-	l.must(err)
-	r, err := repository.Open(l.t.Context(), store)
-	l.must(err)
-	report, err := r.Check(l.t.Context(), repository.CheckOptions{ReadData: true}, func(p repository.Problem) {
-		l.t.Errorf("check of %s: %+v", dir, p)
-	})
-	l.must(err)
-	if report.Rows == 0 {
-		l.t.Errorf("check of %s: nothing is there", dir)
+	if out, stderr, code := l.try(binary, "check", "--read-data", "-S", storage); code != 0 {
+		l.t.Errorf("check of %s: exit code %d\n%s%s", storage, code, out, stderr)
 	}
 }
 
