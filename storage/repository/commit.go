@@ -53,13 +53,17 @@ func (w *Writer) commit(ctx context.Context, c CommitRequest) (CommitRow, *taken
 		record := fill(t.tree, t.added)
 		return &record
 	})
-	if err := errors.Join(err, <-synced); err != nil {
+	unsynced := <-synced
+	if err != nil {
 		return CommitRow{}, nil, err
 	}
 	if c.IfChanged && t.same {
-		return CommitRow{}, t, nil
+		return CommitRow{}, t, unsynced
 	}
 	w.parent, w.seq = id, w.seq+1
+	if unsynced != nil { // the commit is there, but not as durable as was promised
+		return CommitRow{}, nil, unsynced
+	}
 	if len(c.Metrics) > 0 {
 		// The metrics are in the commit's own record: a point that cannot be written is no reason to call the commit lost.
 		_ = w.Log(Point{Step: row.Step, Time: c.Time, Metrics: c.Metrics, Commit: id})

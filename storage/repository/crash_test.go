@@ -196,6 +196,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 		for _, after := range []bool{false, true} {
 			reached := true
 			for n := 1; reached; n++ {
+				reached = false // also when the subtest is not asked for
 				t.Run(fmt.Sprintf("%s/%v/%d", name, after, n), func(t *testing.T) { reached = crashAt(t, open(t), n, after) })
 			}
 		}
