@@ -140,11 +140,16 @@ func (s *session) finishDead() {
 
 // lazyGC lets the heap grow to this many percent of what is alive before it is collected. Commands that answer a question live for
 // less than a second: with the default a quarter of the time of a large ls goes into collecting.
-const lazyGC = 800
+// Beyond lazyHeap bytes it is collected as often as it takes to stay there.
+const (
+	lazyGC   = 800
+	lazyHeap = 512 << 20
+)
 
 // with runs f in a session, for a command that answers and ends.
 func (w *world) with(c *cli.Context, f func(*session) error) error {
 	debug.SetGCPercent(lazyGC)
+	debug.SetMemoryLimit(lazyHeap)
 	s, err := w.open(c)
 	if err != nil {
 		return err
