@@ -18,11 +18,10 @@ type fold struct {
 	beats      map[replicate.ID]time.Duration
 	beatsAgain func(context.Context) (map[replicate.ID]time.Duration, error) // nil once it was asked
 
-	conn       *sql.Conn // nil before begin
-	statements map[string]*sql.Stmt
-	version    int64 // of the index, before and then after
-	next       int64 // what changes gets this version
-	changed    bool
+	*writer       // nil before begin
+	version int64 // of the index, before and then after
+	next    int64 // what changes gets this version
+	changed bool
 
 	experiments, commits int64 // highest ordinals
 	deletions            bool  // there are some
@@ -44,6 +43,7 @@ const (
 type pending struct {
 	*state
 	commitsHere map[replicate.ID]*commitVersion // all there are, of an experiment that is new; else nil
+	streamsHere map[version]bool                // likewise
 
 	line          []byte // of the experiment's record
 	facts         facts
@@ -75,22 +75,16 @@ type nameKey struct {
 }
 
 // begin starts the transaction, unless it runs.
-func (f *fold) begin(ctx context.Context) error {
-	if f.conn != nil {
+func (f *fold) begin(ctx context.Context) (err error) {
+	if f.writer != nil {
 		return nil
 	}
-	conn, err := f.db.Conn(ctx)
-	if err != nil {
+	if f.writer, err = beginWrite(ctx, f.db); err != nil {
 		return err
 	}
-	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
-		return errors.Join(err, conn.Close())
-	}
-	f.conn, f.statements = conn, map[string]*sql.Stmt{}
 	f.deletedAt, f.pending, f.byOrd = map[replicate.ID]int64{}, map[replicate.ID]*pending{}, map[int64]*pending{}
-	err = conn.QueryRowContext(ctx, `SELECT version, (SELECT ifnull(max(ord), 0) FROM experiment),
-		(SELECT ifnull(max(ord), 0) FROM commits), EXISTS (SELECT 1 FROM deletion) FROM meta`).
-		Scan(&f.version, &f.experiments, &f.commits, &f.deletions)
+	err = f.get(ctx, `SELECT version, (SELECT ifnull(max(ord), 0) FROM experiment), (SELECT ifnull(max(ord), 0) FROM commits),
+		EXISTS (SELECT 1 FROM deletion) FROM meta`).Scan(&f.version, &f.experiments, &f.commits, &f.deletions)
 	f.next = f.version + 1
 	if f.experiments == 0 {
 		f.written = map[replicate.ID]int64{}
@@ -100,7 +94,7 @@ func (f *fold) begin(ctx context.Context) error {
 
 // commit ends the transaction and remembers the objects that were read.
 func (f *fold) commit(ctx context.Context, read []objectName) error {
-	if f.conn == nil {
+	if f.writer == nil {
 		return f.db.QueryRowContext(ctx, "SELECT version FROM meta").Scan(&f.version)
 	}
 	if len(read) > 0 {
@@ -114,10 +108,8 @@ func (f *fold) commit(ctx context.Context, read []objectName) error {
 			return err
 		}
 	}
-	_, err := f.conn.ExecContext(context.WithoutCancel(ctx), "COMMIT")
-	if err == nil {
-		err = f.close()
-	}
+	err := f.writer.commit(ctx)
+	f.writer = nil
 	return err
 }
 
@@ -166,74 +158,10 @@ func (f *fold) joinSeen(ctx context.Context) error {
 
 // rollback undoes what was not committed. It may be called at any time.
 func (f *fold) rollback(ctx context.Context) {
-	if f.conn != nil {
-		f.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") // fails if SQLite did it by itself
-		f.close()
+	if f.writer != nil {
+		f.writer.rollback(ctx)
+		f.writer = nil
 	}
-}
-
-func (f *fold) close() error {
-	for _, s := range f.statements {
-		s.Close()
-	}
-	err := f.conn.Close()
-	f.conn = nil
-	return err
-}
-
-// unwatched is a context for single statements that take microseconds. For one that can be cancelled the driver starts a goroutine
-// each time, which costs more than most statements; so ctx is asked before instead.
-func unwatched(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }
-
-// statement prepares a statement once.
-func (f *fold) statement(ctx context.Context, text string) (*sql.Stmt, error) {
-	if err := errors.Join(ctx.Err(), f.begin(ctx)); err != nil {
-		return nil, err
-	}
-	if s := f.statements[text]; s != nil {
-		return s, nil
-	}
-	s, err := f.conn.PrepareContext(ctx, text)
-	if err == nil {
-		f.statements[text] = s
-	}
-	return s, err
-}
-
-// exec runs a statement.
-func (f *fold) exec(ctx context.Context, text string, args ...any) error {
-	s, err := f.statement(ctx, text)
-	if err == nil {
-		_, err = s.ExecContext(unwatched(ctx), args...)
-	}
-	return err
-}
-
-// scanner is a row, or the error that there is none.
-type scanner interface{ Scan(dest ...any) error }
-
-type failed struct{ err error }
-
-func (f failed) Scan(...any) error { return f.err }
-
-func (f *fold) get(ctx context.Context, text string, args ...any) scanner {
-	s, err := f.statement(ctx, text)
-	if err != nil {
-		return failed{err}
-	}
-	return s.QueryRowContext(unwatched(ctx), args...)
-}
-
-// query reads rows, outside of a transaction if there is none.
-func (f *fold) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
-	if f.conn == nil {
-		return f.db.QueryContext(ctx, text, args...)
-	}
-	s, err := f.statement(ctx, text)
-	if err != nil {
-		return nil, err
-	}
-	return s.QueryContext(unwatched(ctx), args...)
 }
 
 // batch applies the records of an object and returns what is damaged in it.

@@ -23,7 +23,8 @@ func (f *fold) touch(ctx context.Context, id replicate.ID) (*pending, error) {
 		return f.load(ctx, ord)
 	}
 	f.experiments++
-	p := &pending{state: newState(id), commitsHere: map[replicate.ID]*commitVersion{}, sourceLoaded: true, facts: facts{}}
+	p := &pending{state: newState(id), commitsHere: map[replicate.ID]*commitVersion{}, streamsHere: map[version]bool{},
+		sourceLoaded: true, facts: facts{}}
 	p.ord = f.experiments
 	p.deletedAt, err = f.deletionOf(ctx, id)
 	f.keep(p)
@@ -191,15 +192,13 @@ func (f *fold) stream(ctx context.Context, r *repository.Record) error {
 		return err
 	}
 	v := versionOf(r.Stream.Before, r.Hash)
-	s, err := f.statement(ctx, "INSERT OR IGNORE INTO stream (experiment, kind, hash, at, line) VALUES (?, ?, ?, ?, ?)")
-	if err != nil {
+	known, err := f.knownStream(ctx, p, r.Stream.Stream, v)
+	if err != nil || known {
 		return err
 	}
-	result, err := s.ExecContext(unwatched(ctx), p.ord, string(r.Stream.Stream), int64(v.hash), v.at, r.Line)
+	err = f.exec(ctx, "INSERT INTO stream (experiment, kind, hash, at, line) VALUES (?, ?, ?, ?, ?)",
+		p.ord, string(r.Stream.Stream), int64(v.hash), v.at, r.Line)
 	if err != nil {
-		return err
-	}
-	if added, err := result.RowsAffected(); err != nil || added == 0 {
 		return err
 	}
 	p.touched = true
@@ -207,6 +206,18 @@ func (f *fold) stream(ctx context.Context, r *repository.Record) error {
 		p.byStream.addSummaries(r.Stream.Writer, r.Stream.Summary)
 	}
 	return nil
+}
+
+// knownStream reports whether a row of a stream was taken in before.
+func (f *fold) knownStream(ctx context.Context, p *pending, kind repository.StreamKind, v version) (known bool, err error) {
+	if p.streamsHere != nil {
+		known = p.streamsHere[v]
+		p.streamsHere[v] = true
+		return known, nil
+	}
+	err = f.get(ctx, "SELECT EXISTS (SELECT 1 FROM stream WHERE experiment = ? AND kind = ? AND at = ? AND hash = ?)",
+		p.ord, string(kind), v.at, int64(v.hash)).Scan(&known)
+	return known, err
 }
 
 // delete notes a deletion; what it kills is found out when the experiment is written.

@@ -124,7 +124,14 @@ func (f *fold) listen(ctx context.Context) error {
 	if err := f.flush(ctx); err != nil {
 		return err
 	}
-	rows, err := f.query(ctx, "SELECT ord, id, stands FROM experiment WHERE open = 1")
+	const text = "SELECT ord, id, stands FROM experiment WHERE open = 1"
+	var rows *sql.Rows
+	var err error
+	if f.writer != nil {
+		rows, err = f.query(ctx, text)
+	} else {
+		rows, err = f.db.QueryContext(ctx, text)
+	}
 	if err != nil {
 		return err
 	}
