@@ -19,7 +19,7 @@ everything else that reads files work on experiments and commits. README.txt in 
 the tree. New commits and the output of running experiments appear within a second.
 
     mkdir mnt && replicate mount mnt
-    cp -r mnt/latest/best ~/model
+    cp -r mnt/latest/best/ ~/model
     replicate umount mnt
 
 With --commit, DIR is that commit alone, which opens files faster. Nothing can be written. Only

@@ -48,6 +48,31 @@ func TestReadme(t *testing.T) {
 	}
 }
 
+var link = regexp.MustCompile(`\]\(([^)#]+)\)|` + "`((?:fs|index|storage|cmd|python|docs)/[a-z_/]+[.](?:go|md))`")
+
+// TestLinks fails for a document that names a file of the source that is not there.
+func TestLinks(t *testing.T) {
+	documents, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, document := range append(documents, "../../README.md") {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			target := filepath.Join(filepath.Dir(document), m[1])
+			if m[1] == "" {
+				target = filepath.Join("../..", m[2])
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s: %v", document, err)
+			}
+		}
+	}
+}
+
 type consoleStep struct{ command, output string }
 
 // consoleSteps reads the console block of a Markdown file: "$ " begins a command, what follows is its output.
