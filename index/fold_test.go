@@ -124,10 +124,10 @@ func model(records []repository.Record) string {
 		slices.Sort(living)
 		record, known := experiments[e]
 		switch {
-		case known && dead(record.Experiment.Row, e), !known && !deletedAt[e].IsZero():
+		case known && dead(record.Experiment.Row, e):
 			fmt.Fprintf(&out, "%s deleted\n", e[:1])
 			continue
-		case !known && len(living) == 0:
+		case !known && (len(living) == 0 || !deletedAt[e].IsZero()):
 			continue
 		}
 		var params replicate.Values

@@ -66,9 +66,9 @@ func newState(id replicate.ID) *state {
 // standing returns what is to be seen of the experiment. One whose record could not be read is there for the sake of its commits.
 func (s *state) standing(isAlive bool) standing {
 	switch {
-	case s.row == version{} && s.deletedAt == 0 && s.commits == 0:
+	case s.row == version{} && (s.deletedAt != 0 || s.commits == 0):
 		return hidden
-	case s.row != version{} && s.row.killed(s.deletedAt), s.row == version{} && s.deletedAt != 0:
+	case s.row.killed(s.deletedAt):
 		return deleted
 	case isAlive:
 		return alive
