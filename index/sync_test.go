@@ -155,8 +155,8 @@ func TestDamageHidesNothingElseAndIsReportedEveryTime(t *testing.T) {
 	w := newWorld(t)
 	w.add(experimentRecord(replicate.Experiment{ID: id("1")}))
 	good := encode(t, experimentRecord(replicate.Experiment{ID: id("2")}))
-	w.must(w.repository.Append(t.Context(), good[0], repository.Record{Line: []byte(`{"experiment":"nonsense"}`)},
-		encode(t, setRecord(id("1"), start, map[string]string{"git": `7`, "note": `"kept"`}))[0]))
+	w.must(w.repository.Append(t.Context(), good[0], repository.Record{Line: []byte(`{"experiment":"nonsense"}`)}))
+	w.must(w.repository.Append(t.Context(), encode(t, setRecord(id("1"), start, map[string]string{"git": `7`, "note": `"kept"`}))[0]))
 	for range 2 {
 		warnings, err := w.Sync(t.Context())
 		w.must(err)
