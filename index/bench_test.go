@@ -121,7 +121,7 @@ func BenchmarkShow(b *testing.B) {
 		x := openSynthetic(b, dir, r)
 		target, err := x.Resolve(b.Context(), "@latest")
 		if err == nil {
-			target, err = x.Resolve(b.Context(), target.Experiment.ID.Short()+"0"[:0])
+			target, err = x.Resolve(b.Context(), string(target.Experiment.ID[:10]))
 		}
 		if err == nil {
 			_, err = x.CommitsOf(b.Context(), target.Experiment.ID)

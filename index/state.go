@@ -151,9 +151,24 @@ func (s *state) goal(metric string, o *Options) replicate.Goal {
 
 // entries returns what queries look at.
 func (s *state) entries(number func(kind nameKind, name string) uint64) []entry {
+	entries := s.builtinEntries(make([]entry, 0, 64))
 	e := &s.light
-	entries := make([]entry, 0, 64)
-	entries = append(entries, entry{keyOf(idNumber, builtinField), replicate.Text(string(s.id))})
+	if m := e.Metric; m != nil {
+		primary := int64(number(metricName, m.Name)) << 1
+		if m.Goal == replicate.Maximize {
+			primary |= 1
+		}
+		entries = append(entries, entry{keyOf(primaryNumber, builtinField), replicate.Int(primary)})
+	}
+	for _, m := range e.Params.Flat(".") {
+		entries = append(entries, entry{keyOf(number(paramName, m.Name), paramField), m.Value})
+	}
+	return s.metricEntries(entries, number)
+}
+
+// builtinEntries appends the values of the built-in names, as far as they are known.
+func (s *state) builtinEntries(entries []entry) []entry {
+	e := &s.light
 	add := func(number uint64, v replicate.Value, known bool) {
 		if known {
 			entries = append(entries, entry{keyOf(number, builtinField), v})
@@ -161,6 +176,7 @@ func (s *state) entries(number func(kind nameKind, name string) uint64) []entry 
 	}
 	text := func(number uint64, s string) { add(number, replicate.Text(s), s != "") }
 	moment := func(number uint64, t time.Time) { add(number, replicate.Int(t.UnixNano()), !t.IsZero()) }
+	text(idNumber, string(s.id))
 	moment(createdNumber, s.created())
 	moment(endedNumber, e.Ended)
 	text(statusNumber, string(e.Status))
@@ -195,17 +211,7 @@ func (s *state) entries(number func(kind nameKind, name string) uint64) []entry 
 	if e.Machine != nil {
 		text(gpuNumber, strings.Join(slices.Compact(slices.Clone(e.Machine.GPUs)), ", "))
 	}
-	if m := e.Metric; m != nil {
-		primary := int64(number(metricName, m.Name)) << 1
-		if m.Goal == replicate.Maximize {
-			primary |= 1
-		}
-		add(primaryNumber, replicate.Int(primary), true)
-	}
-	for _, m := range e.Params.Flat(".") {
-		entries = append(entries, entry{keyOf(number(paramName, m.Name), paramField), m.Value})
-	}
-	return s.metricEntries(entries, number)
+	return entries
 }
 
 func (s *state) metricEntries(entries []entry, number func(kind nameKind, name string) uint64) []entry {

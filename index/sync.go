@@ -124,48 +124,51 @@ func (f *fold) listen(ctx context.Context) error {
 	if err := f.flush(ctx); err != nil {
 		return err
 	}
-	const text = "SELECT ord, id, stands FROM experiment WHERE open = 1"
-	var rows *sql.Rows
-	var err error
-	if f.writer != nil {
-		rows, err = f.query(ctx, text)
-	} else {
-		rows, err = f.db.QueryContext(ctx, text)
-	}
-	if err != nil {
+	turned, err := f.turned(ctx)
+	if err != nil || len(turned) == 0 {
 		return err
 	}
-	defer rows.Close()
-	changed := map[int64]standing{}
-	for rows.Next() {
-		var ord int64
-		var id []byte
-		var stands standing
-		if err := rows.Scan(&ord, &id, &stands); err != nil {
-			return err
-		}
-		now := silent
-		if isYoung(f.beats, idOf(id)) {
-			now = alive
-		}
-		if stands != now && (stands == alive || stands == silent) {
-			changed[ord] = now
-		}
-	}
-	if err := rows.Err(); err != nil || len(changed) == 0 {
-		return err
-	}
-	rows.Close()
 	if err := f.begin(ctx); err != nil {
 		return err
 	}
 	f.changed = true
-	for ord, stands := range changed {
+	for ord, stands := range turned {
 		if err := f.exec(ctx, "UPDATE experiment SET stands = ?, version = ? WHERE ord = ?", stands, f.next, ord); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// turned returns the experiments that came alive or fell silent.
+func (f *fold) turned(ctx context.Context) (map[int64]standing, error) {
+	const text = "SELECT ord, id, stands FROM experiment WHERE open = 1"
+	query := f.db.QueryContext
+	if f.writer != nil {
+		query = f.writer.query
+	}
+	rows, err := query(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	turned := map[int64]standing{}
+	for rows.Next() {
+		var ord int64
+		var id []byte
+		var was standing
+		if err := rows.Scan(&ord, &id, &was); err != nil {
+			return nil, err
+		}
+		now := silent
+		if isYoung(f.beats, idOf(id)) {
+			now = alive
+		}
+		if was != now {
+			turned[ord] = now
+		}
+	}
+	return turned, rows.Err()
 }
 
 func isYoung(beats map[replicate.ID]time.Duration, id replicate.ID) bool {
