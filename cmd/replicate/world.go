@@ -3,11 +3,11 @@ package main
 import (
 	"io"
 	"os"
-	"os/user"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/replicate/replicate/storage/recorder"
 )
 
 // A world is what a command knows of the process around it. It is the only place that reads the environment.
@@ -42,16 +42,8 @@ func newWorld() *world {
 	return w
 }
 
-// user is who did something, for records: $REPLICATE_USER, else the name of the operating system's account.
-func (w *world) user() string {
-	if name := w.getenv("REPLICATE_USER"); name != "" {
-		return name
-	}
-	if u, err := user.Current(); err == nil {
-		return u.Username
-	}
-	return strconv.Itoa(os.Getuid())
-}
+// user is who did something, for records.
+func (w *world) user() string { return recorder.User(w.getenv) }
 
 func isTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)

@@ -59,7 +59,7 @@ func (b *beginning) new(ctx context.Context) (*started, error) {
 	}
 	s := b.session
 	e := replicate.Experiment{
-		ID: id, Created: s.o.Now().UTC(), Name: b.Name, User: userOf(b.env), Host: hostOf(b.env), Directory: b.place.project.Root,
+		ID: id, Created: s.o.Now().UTC(), Name: b.Name, User: User(b.env.get), Host: hostOf(b.env), Directory: b.place.project.Root,
 		Command: maskArgs(b.Argv), Params: maskValues(b.Params), Metric: b.primary(), Parent: parent,
 		Tags: slices.Compact(slices.Sorted(slices.Values(b.Tags))), Note: b.Note,
 		Environment: b.env.captured(b.place.project.Config.Env),

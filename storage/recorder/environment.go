@@ -17,6 +17,8 @@ var variables = []string{
 // An environment is what a process's variables are.
 type environment map[string]string
 
+func (e environment) get(name string) string { return e[name] }
+
 // captured returns the variables that are recorded: the list above and the names in more, sorted, secrets masked.
 func (e environment) captured(more []string) replicate.Values {
 	var kept replicate.Values

@@ -334,15 +334,15 @@ func raw(v any) json.RawMessage {
 	return bytes.TrimSpace(b.Bytes())
 }
 
-// userOf returns who runs the experiment: what `run` says, else what the system says.
-func userOf(env environment) string {
-	if name := env["REPLICATE_USER"]; name != "" {
+// User returns who acts: what `run` says in REPLICATE_USER, else what the system says.
+func User(getenv func(string) string) string {
+	if name := getenv("REPLICATE_USER"); name != "" {
 		return name
 	}
 	if u, err := user.Current(); err == nil && u.Username != "" {
 		return u.Username
 	}
-	if name := env["USER"]; name != "" {
+	if name := getenv("USER"); name != "" {
 		return name
 	}
 	return fmt.Sprint(os.Getuid())
