@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -40,22 +41,46 @@ func stateOf(stateDir, dir string) *state {
 
 func (st *state) path(name string) string { return filepath.Join(st.dir, name) }
 
+// endsWithin is how long a mount waits for an earlier one at the same place whose last user has just gone: its processes need a moment to
+// notice.
+const endsWithin = 3 * time.Second
+
 // hold makes the folder and takes its lock for the life of this process.
 func (st *state) hold() error {
+	for deadline := time.Now().Add(endsWithin); ; time.Sleep(20 * time.Millisecond) {
+		if held, err := st.tryHold(); held || err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return replicate.Errorf(replicate.Conflict, "an earlier mount there is still ending").
+				WithHint("replicate umount --force ends it")
+		}
+	}
+}
+
+// tryHold takes the lock if it is free. A mount that ends removes the folder with the lock in it, so the file that was locked must
+// still be the one that is there.
+func (st *state) tryHold() (bool, error) {
 	if err := os.MkdirAll(st.dir, 0o700); err != nil {
-		return &replicate.Error{Op: "make", Path: st.dir, Kind: replicate.KindOf(err), Err: unwrapPath(err)}
+		return false, &replicate.Error{Op: "make", Path: st.dir, Kind: replicate.KindOf(err), Err: unwrapPath(err)}
 	}
 	f, err := os.OpenFile(st.path("lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil // removed between the two calls
+	}
 	if err != nil {
-		return &replicate.Error{Op: "open", Path: st.path("lock"), Kind: replicate.KindOf(err), Err: unwrapPath(err)}
+		return false, &replicate.Error{Op: "open", Path: st.path("lock"), Kind: replicate.KindOf(err), Err: unwrapPath(err)}
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return replicate.Errorf(replicate.Conflict, "an earlier mount there is still ending").
-			WithHint("replicate umount --force ends it")
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		locked, err := f.Stat()
+		there, thereErr := os.Stat(st.path("lock"))
+		if err == nil && thereErr == nil && os.SameFile(locked, there) {
+			st.lock = f
+			return true, nil
+		}
 	}
-	st.lock = f
-	return nil
+	f.Close()
+	return false, nil
 }
 
 // held reports whether a supervisor lives.
@@ -110,7 +135,12 @@ func (st *state) kill() {
 }
 
 // drop removes the folder of a mount that ended well.
-func (st *state) drop() { _ = os.RemoveAll(st.dir) }
+func (st *state) drop() {
+	away := fmt.Sprintf("%s.%d", st.dir, os.Getpid()) // at once, so that nothing of the next mount there is removed
+	if os.Rename(st.dir, away) == nil {
+		_ = os.RemoveAll(away)
+	}
+}
 
 // openLog opens the log that supervisor and server write to.
 func (st *state) openLog() (*os.File, error) {
