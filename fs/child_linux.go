@@ -88,5 +88,21 @@ func listen(from *os.File) <-chan word {
 
 func (c *child) signal(sig os.Signal) { _ = c.cmd.Process.Signal(sig) }
 
+// lastWords returns the reason that a server gave before it ended, if that was not read yet. The words end with the server.
+func (c *child) lastWords() (why error) {
+	if c.words == nil {
+		return nil
+	}
+	for w := range c.words {
+		switch w.Kind {
+		case wordError:
+			why = w.err()
+		case wordAfresh:
+			why = errAfresh
+		}
+	}
+	return why
+}
+
 // end closes what belongs to a child that has ended.
 func (c *child) end() { _ = c.stdin.Close() }

@@ -172,6 +172,9 @@ func (s *supervisor) watch(ctx context.Context, c *child, signals <-chan os.Sign
 				s.ready(ready)
 			}
 		case err := <-c.done:
+			if last := c.lastWords(); last != nil {
+				why = last
+			}
 			if why != nil {
 				return why
 			}
