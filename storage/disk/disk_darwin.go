@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"syscall"
@@ -14,3 +15,6 @@ func ctime(info fs.FileInfo) time.Time {
 
 // fdatasync makes the bytes of a file durable. Sync is F_FULLFSYNC here: fsync leaves them in the drive's cache.
 func fdatasync(f *os.File) error { return f.Sync() }
+
+// renameExclusive renames a file unless the new name is taken.
+func renameExclusive(from, to string) error { return errors.ErrUnsupported }

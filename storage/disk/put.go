@@ -55,7 +55,7 @@ func (s *Store) put(ctx context.Context, key string, body io.ReadSeeker, n int64
 	}
 	move := os.Rename
 	if key == once {
-		move = linkNew
+		move = renameNew
 	}
 	if err := s.place(key, f.Name(), move, durable); err != nil {
 		return time.Time{}, err
@@ -112,7 +112,20 @@ func (s *Store) place(key, file string, move func(from, to string) error, durabl
 	return syncDir(filepath.Dir(target))
 }
 
-// linkNew renames file to target unless something has that name already, which is no error.
+// renameNew renames file to target unless something has that name already, which is no error. One call where the system can: the
+// second step of linkNew moves the ctime, and a loser of the race might have read it before.
+func renameNew(file, target string) error {
+	switch err := renameExclusive(file, target); {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, syscall.EINVAL), errors.Is(err, errors.ErrUnsupported): // NFS, old kernels
+		return linkNew(file, target)
+	default:
+		return err
+	}
+}
+
+// linkNew is renameNew on file systems that cannot rename exclusively.
 func linkNew(file, target string) error {
 	err := os.Link(file, target)
 	switch {
