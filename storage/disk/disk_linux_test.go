@@ -130,7 +130,7 @@ func syncs(trace, top string) []string {
 	call := regexp.MustCompile(`(f\w*sync|mkdir|rename|link)\w*\((.*)\) += 0`)
 	path := regexp.MustCompile(regexp.QuoteMeta(top) + `(?:/([\w./-]*))?[">]`)
 	var list []string
-	for _, m := range call.FindAllStringSubmatch(trace, -1) {
+	for _, m := range call.FindAllStringSubmatch(joined(trace), -1) {
 		paths := path.FindAllStringSubmatch(m[2], -1)
 		if len(paths) == 0 || m[1] == "link" && len(paths) == 1 { // unlink
 			continue
@@ -143,4 +143,22 @@ func syncs(trace, top string) []string {
 		list = append(list, cmp.Or(verb, "sync")+" "+name)
 	}
 	return list
+}
+
+// joined puts calls that strace wrote in two lines, as another thread was heard in between, into one, where they ended.
+func joined(trace string) string {
+	var lines []string
+	begun := map[string]string{}
+	for line := range strings.Lines(trace) {
+		pid, _, _ := strings.Cut(line, " ")
+		if head, ok := strings.CutSuffix(line, " <unfinished ...>\n"); ok {
+			begun[pid] = head
+			continue
+		}
+		if _, tail, ok := strings.Cut(line, " resumed>"); ok && strings.Contains(line, "<... ") {
+			line = begun[pid] + tail
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "")
 }
