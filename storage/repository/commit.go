@@ -86,7 +86,7 @@ func (w *Writer) snapshot(ctx context.Context, paths selection, extra map[string
 		}
 		t.leftOut = append(t.leftOut, paths.leftOut...)
 		if record(t.row, t) != nil {
-			err = publish(ctx, w.spool.repository.store, t.packs, t.row.Packs, func(before time.Time) ([]Record, error) {
+			err = publish(ctx, w.spool.repository, t.packs, t.row.Packs, func(before time.Time) ([]Record, error) {
 				if err := w.own.begun(); err != nil {
 					return nil, err
 				}

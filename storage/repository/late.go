@@ -14,18 +14,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/replicate/replicate"
-	"github.com/replicate/replicate/storage"
 )
 
 const (
 	// The suffixes of lists in gc/.
 	condemnedSuffix = ".condemned"
 	sentenceSuffix  = ".sentence"
-	// gcWait is how long packs stay condemned before a collector looks at them again. A record lands within an hour of the check
-	// of its packs, so that by then every record that could need them is visible.
-	gcWait = 24 * time.Hour
-	// gcSlot is how long after that a sentence may land; a later one is void.
-	gcSlot = 6 * time.Hour
 	// maxGCList bounds a list: a million packs.
 	maxGCList = 128 << 20
 )
@@ -44,7 +38,7 @@ type doomedPacks func() (map[replicate.Hash]bool, error)
 
 // judge decides on a late record. What is doomed must be looked for first: looked for later, a pack could be condemned after it was
 // found to exist and be deleted before the list was read.
-func judge(ctx context.Context, store storage.Store, doomed doomedPacks, packs []replicate.Hash) (verdict, error) {
+func (r *Repository) judge(ctx context.Context, doomed doomedPacks, packs []replicate.Hash) (verdict, error) {
 	dead, err := doomed()
 	if errors.Is(err, fs.ErrNotExist) {
 		return doubtful, nil
@@ -58,7 +52,7 @@ func judge(ctx context.Context, store storage.Store, doomed doomedPacks, packs [
 		}
 	}
 	for _, p := range packs {
-		if _, err := store.Stat(ctx, packKey(p)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := r.store.Stat(ctx, packKey(p)); errors.Is(err, fs.ErrNotExist) {
 			return hopeless, nil
 		} else if err != nil {
 			return doubtful, err
@@ -72,18 +66,18 @@ const lookAgain = 3
 
 // readDoomed returns the packs that the lists in gc/ name, void sentences excepted. A list that vanishes meanwhile became a
 // sentence, or was carried out: then all is read again. The error is fs.ErrNotExist if that goes on, as with a listing that lags.
-func readDoomed(ctx context.Context, store storage.Store) (doomed map[replicate.Hash]bool, err error) {
+func (r *Repository) readDoomed(ctx context.Context) (doomed map[replicate.Hash]bool, err error) {
 	for range lookAgain {
 		doomed = map[replicate.Hash]bool{}
-		if err = addDoomed(ctx, store, doomed); !errors.Is(err, fs.ErrNotExist) {
+		if err = r.addDoomed(ctx, doomed); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 	}
 	return doomed, err
 }
 
-func addDoomed(ctx context.Context, store storage.Store, doomed map[replicate.Hash]bool) error {
-	for o, err := range store.List(ctx, gcPrefix, "") {
+func (r *Repository) addDoomed(ctx context.Context, doomed map[replicate.Hash]bool) error {
+	for o, err := range r.store.List(ctx, gcPrefix, "") {
 		if err != nil {
 			return err
 		}
@@ -91,7 +85,7 @@ func addDoomed(ctx context.Context, store storage.Store, doomed map[replicate.Ha
 		if !sentence && !strings.HasSuffix(o.Key, condemnedSuffix) {
 			continue
 		}
-		data, err := readObject(ctx, store, o.Key, 0, -1)
+		data, err := readObject(ctx, r.store, o.Key, 0, -1)
 		if err != nil {
 			return err
 		}
@@ -99,7 +93,7 @@ func addDoomed(ctx context.Context, store storage.Store, doomed map[replicate.Ha
 		if err != nil {
 			return fmt.Errorf("%s: %w", o.Key, err)
 		}
-		if sentence && o.Time.After(list.Condemned.Add(gcWait+gcSlot)) {
+		if sentence && r.timing.lapsed(list.Condemned, o.Time) {
 			continue
 		}
 		for _, p := range list.packs {

@@ -24,12 +24,8 @@ import (
 //
 // A crash anywhere leaves nothing half-visible: packs nobody needs, which gc removes, or everything. Each step can be done again.
 const (
-	// landWithin (W) is how long after the check of its packs a record may land.
-	landWithin = time.Hour
 	// frontClocks is what the clocks of one store's front ends may differ by.
 	frontClocks = 5 * time.Minute
-	// youngPack (AGE) is how long a pack cannot be condemned.
-	youngPack = 7 * 24 * time.Hour
 	// putsAtOnce is how many packs are sent side by side.
 	putsAtOnce = 8
 	// publishTries is how often a record that lands late is published again: each time the machine slept for an hour in between.
@@ -45,7 +41,15 @@ func (e errDoubtful) Error() string {
 
 // publish makes records visible that need own packs and others. records makes them for a time at which they must have landed. The own packs are
 // in the storage when it returns, also with an error of type errDoubtful, which names those of needs that cannot be used.
-func publish(ctx context.Context, store storage.Store, own []builtPack, needs []replicate.Hash, records func(before time.Time) ([]Record, error)) error {
+func publish(ctx context.Context, r *Repository, own []builtPack, needs []replicate.Hash, records func(before time.Time) ([]Record, error)) error {
+	store := r.store
+	if len(own)+len(needs) > 0 {
+		release, err := r.landing(ctx)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	if err := putPacks(ctx, store, own); err != nil {
 		return err
 	}
@@ -62,13 +66,13 @@ func publish(ctx context.Context, store storage.Store, own []builtPack, needs []
 		if err != nil {
 			return err
 		}
-		if checked.After(put.Add(youngPack - landWithin)) {
+		if checked.After(put.Add(r.timing.age - LandWithin)) {
 			clear(mine)
 		}
-		if err := checkPacks(ctx, store, needs, mine); err != nil {
+		if err := r.checkPacks(ctx, needs, mine); err != nil {
 			return err
 		}
-		before := checked.Add(landWithin)
+		before := checked.Add(LandWithin)
 		list, err := records(before)
 		if err != nil {
 			return err
@@ -123,8 +127,8 @@ func putFile(ctx context.Context, store storage.Store, key, path string) error {
 
 // checkPacks is U2. Doom is looked for before existence: the other way round, a pack could be condemned after it was found to exist and be
 // deleted before the list was read.
-func checkPacks(ctx context.Context, store storage.Store, packs []replicate.Hash, except map[replicate.Hash]bool) error {
-	doomed, err := readDoomed(ctx, store)
+func (r *Repository) checkPacks(ctx context.Context, packs []replicate.Hash, except map[replicate.Hash]bool) error {
+	doomed, err := r.readDoomed(ctx)
 	if err != nil {
 		return err
 	}
@@ -137,7 +141,7 @@ func checkPacks(ctx context.Context, store storage.Store, packs []replicate.Hash
 			doubtful = append(doubtful, p)
 			continue
 		}
-		if _, err := store.Stat(ctx, packKey(p)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := r.store.Stat(ctx, packKey(p)); errors.Is(err, fs.ErrNotExist) {
 			doubtful = append(doubtful, p)
 		} else if err != nil {
 			return err

@@ -88,10 +88,6 @@ type Delete struct {
 	By string
 }
 
-// LandWithin is how long after the check of its packs a row may land: its Before is the time of that check plus LandWithin. It bounds
-// how long a writer may stall in between; gc waits longer than this.
-const LandWithin = time.Hour
-
 // Kills reports whether d kills a row of its id: one that was checked before the deletion.
 func (d *Delete) Kills(r Row) bool { return r.Before.Before(d.At.Add(LandWithin)) }
 

@@ -42,6 +42,7 @@ type Repository struct {
 
 	trees  *cache[string, *Tree]
 	frames *frameCache
+	timing timing
 }
 
 // Open reads replicate.json. An error of kind NotFound means that the storage is empty: there is no repository yet. A storage that
@@ -78,7 +79,9 @@ func (r *Repository) Store() storage.Store { return r.store }
 
 func newRepository(store storage.Store, c config) *Repository {
 	local, _ := store.(storage.Local)
-	return &Repository{store: store, local: local, id: c.ID, trees: newCache[string, *Tree](treeBudget), frames: newFrameCache()}
+	return &Repository{
+		store: store, local: local, id: c.ID, trees: newCache[string, *Tree](treeBudget), frames: newFrameCache(), timing: documented,
+	}
 }
 
 func openError(store storage.Store, err error) error {

@@ -341,7 +341,7 @@ func (s *streams) publish(ctx context.Context, pieces []*piece) error {
 	b := newPackBuilder(filepath.Join(s.dir, buildName), s.spool.random, 0, 1)
 	rows, packs, err := s.rows(b, pieces)
 	if err == nil {
-		err = publish(ctx, s.spool.repository.store, packs, nil, func(before time.Time) ([]Record, error) {
+		err = publish(ctx, s.spool.repository, packs, nil, func(before time.Time) ([]Record, error) {
 			records := make([]Record, len(rows))
 			for i := range rows {
 				row := rows[i]

@@ -71,7 +71,7 @@ func (s *syncer) pass(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	doomed := sync.OnceValues(func() (map[replicate.Hash]bool, error) { // asked after log/ was listed, if at all
-		return readDoomed(ctx, s.repository.store)
+		return s.repository.readDoomed(ctx)
 	})
 	gone := len(s.gone)
 	err = s.fetch(ctx, logs, getsAtOnce, func(ctx context.Context, o storage.Object, emit func(Batch)) error {

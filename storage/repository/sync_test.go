@@ -43,8 +43,12 @@ func TestLateRecords(t *testing.T) {
 			b.gcList(condemnedSuffix, time.Time{}, row.Packs[0])
 			b.store.Delete(b.t.Context(), packKey(row.Packs[0]))
 		}, false, true},
-		{"pack sentenced", func(b *builder, row *Row) { b.gcList(sentenceSuffix, b.now.Add(-gcWait-gcSlot), row.Packs[0]) }, false, true},
-		{"void sentence", func(b *builder, row *Row) { b.gcList(sentenceSuffix, b.now.Add(-gcWait-gcSlot-1), row.Packs[0]) }, true, false},
+		{"pack sentenced", func(b *builder, row *Row) {
+			b.gcList(sentenceSuffix, b.now.Add(-documented.wait-documented.slot), row.Packs[0])
+		}, false, true},
+		{"void sentence", func(b *builder, row *Row) {
+			b.gcList(sentenceSuffix, b.now.Add(-documented.wait-documented.slot-1), row.Packs[0])
+		}, true, false},
 		{"other pack condemned", func(b *builder, row *Row) { b.gcList(condemnedSuffix, time.Time{}, hashOf(nil)) }, true, false},
 		{"in time with a condemned pack", func(b *builder, row *Row) {
 			row.Before = b.now

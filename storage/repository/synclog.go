@@ -19,7 +19,7 @@ func (r *Repository) readLog(ctx context.Context, o storage.Object, doomed doome
 	for _, record := range records {
 		verdict := sound
 		if row := record.row(); row != nil && len(row.Packs) > 0 && o.Time.After(row.Before) {
-			if verdict, err = judge(ctx, r.store, doomed, row.Packs); err != nil {
+			if verdict, err = r.judge(ctx, doomed, row.Packs); err != nil {
 				return r.failed("read", o.Key, err)
 			}
 		}
