@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"sync"
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
@@ -36,12 +37,19 @@ type captor struct {
 	known  func(ctx context.Context, j *errand) *knownChunks
 	hooked func(path string) // told when a file has been read and not been looked at again; for tests
 
-	small  []byte // contents of a group
-	stored []byte // one encoded frame
-	held   []byte
-	chunks *chunker
-	rooms  chan []byte // for chunks under way
+	*scratch
 }
+
+// scratch is the memory that reading files takes.
+type scratch struct {
+	small  []byte    // contents of a group
+	stored []byte    // a compressed frame
+	held   []byte    // chunks that may have to be stored
+	blocks [2][]byte // of a large file: one is filled while chunks of the other are used
+}
+
+// scratches are kept from one snapshot to the next while commits follow each other: fresh memory costs as much as hashing it.
+var scratches = sync.Pool{New: func() any { return &scratch{} }}
 
 // stable opens a file and calls read until the file was the same before and after, at most tries times; then it is torn. read gets the file
 // at its beginning and must read no more than the stat's size, which j has when read is called; it returns how much it read.
@@ -142,12 +150,12 @@ func (c *captor) large(ctx context.Context, j *errand) (captured, error) {
 	var err error
 	got.torn, err = c.stable(j, func(f *os.File) (int64, error) {
 		size := j.stat.size
-		c.cut(io.LimitReader(f, size), forcedCuts(j.path, f, size))
-		c.chunks.follow(known.sequence)
+		chunks := newChunker(io.LimitReader(f, size), forcedCuts(j.path, f, size))
+		chunks.follow(known.sequence)
 		sum := blake3.New()
 		p.reset(size)
 		var n int64
-		for chunk := range c.ahead(ctx) {
+		for chunk := range c.ahead(ctx, chunks) {
 			if chunk.err != nil {
 				return n, readError(chunk.err)
 			}
@@ -167,72 +175,77 @@ func (c *captor) large(ctx context.Context, j *errand) (captured, error) {
 	return got, err
 }
 
-// roomsAhead is how many chunks of a file are under way: one being read, one waiting, one being written.
-const roomsAhead = 3
-
-func newCaptor(s *snapshot) *captor {
-	c := &captor{path: s.path, build: s.build, known: s.known, hooked: s.project.hooked, rooms: make(chan []byte, roomsAhead)}
-	for range roomsAhead {
-		c.rooms <- nil
-	}
-	return c
-}
-
 // A cutChunk is a chunk of a file, or why there are no more.
 type cutChunk struct {
 	data []byte
 	hash replicate.Hash
+	used []byte // the block that the chunks before are in, if this one is in another
 	err  error
 }
 
-// ahead yields the chunks of the file that c.chunks reads, up to its end or the end of ctx. They are read, cut and hashed in another goroutine,
-// up to two ahead, so that a single file keeps two cores busy. A chunk is valid until the next one is asked for.
-func (c *captor) ahead(ctx context.Context) iter.Seq[cutChunk] {
+// chunksAhead is how many chunks wait to be used: they level out what differs from chunk to chunk.
+const chunksAhead = 2
+
+// ahead yields the chunks of a file, up to its end or the end of ctx. They are read, cut and hashed in another goroutine, so that a single file
+// keeps two cores busy. A chunk is valid until the next one is asked for.
+func (c *captor) ahead(ctx context.Context, from *chunker) iter.Seq[cutChunk] {
 	return func(yield func(cutChunk) bool) {
 		ctx, cancel := context.WithCancel(ctx)
-		chunks := make(chan cutChunk)
+		for i := range c.blocks {
+			if c.blocks[i] == nil {
+				c.blocks[i] = make([]byte, chunkBuffer)
+			}
+		}
+		free := make(chan []byte, len(c.blocks))
+		free <- c.blocks[1]
+		from.buf = c.blocks[0]
+		chunks := make(chan cutChunk, chunksAhead)
 		go func() {
 			defer close(chunks)
-			c.produce(ctx, chunks)
+			produce(ctx, from, free, chunks)
 		}()
-		defer func() { // the goroutine ends here, and all rooms come back
+		defer func() { // the goroutine ends here: the blocks are free
 			cancel()
-			for chunk := range chunks {
-				c.rooms <- chunk.data
+			for range chunks {
 			}
 		}()
 		for chunk := range chunks {
-			more := chunk.err != io.EOF && yield(chunk)
-			c.rooms <- chunk.data
-			if !more {
+			if chunk.used != nil {
+				free <- chunk.used
+			}
+			if chunk.err == io.EOF || !yield(chunk) {
 				return
 			}
 		}
 	}
 }
 
-// produce copies chunks into rooms, up to the first error.
-func (c *captor) produce(ctx context.Context, chunks chan<- cutChunk) {
-	for {
-		var room []byte
+// produce sends chunks, up to the first error or the end of ctx. A block that is full is swapped for a free one.
+func produce(ctx context.Context, from *chunker, free <-chan []byte, chunks chan<- cutChunk) {
+	var used []byte
+	from.swap = func(full []byte) []byte {
 		select {
-		case room = <-c.rooms:
+		case block := <-free:
+			used = full
+			return block
+		case <-ctx.Done():
+			return make([]byte, chunkBuffer) // full may still be used, until the end of ctx is noticed there too
+		}
+	}
+	for {
+		data, err := from.next()
+		chunk := cutChunk{data: data, err: err}
+		if err == nil {
+			chunk.hash = from.hash()
+		}
+		chunk.used, used = used, nil
+		select {
+		case chunks <- chunk:
 		case <-ctx.Done():
 			return
 		}
-		data, err := c.chunks.next()
 		if err != nil {
-			chunks <- cutChunk{data: room, err: err}
 			return
 		}
-		chunks <- cutChunk{data: append(room[:0], data...), hash: c.chunks.hash()}
 	}
-}
-
-func (c *captor) cut(r io.Reader, forced []int64) {
-	if c.chunks == nil {
-		c.chunks = newChunker(r, forced)
-		return
-	}
-	c.chunks.reset(r, forced)
 }

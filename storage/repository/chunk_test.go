@@ -117,7 +117,6 @@ func TestChunksDoNotDependOnReads(t *testing.T) {
 
 func TestChunkerGivesEverything(t *testing.T) {
 	data := fill(make([]byte, 20<<20), 1)
-	c := newChunker(bytes.NewReader(nil), nil)
 	for _, tt := range []struct {
 		name   string
 		data   []byte
@@ -131,7 +130,7 @@ func TestChunkerGivesEverything(t *testing.T) {
 		{"exactly the largest", make([]byte, maxChunk), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c.reset(bytes.NewReader(tt.data), tt.forced)
+			c := newChunker(bytes.NewReader(tt.data), tt.forced)
 			ends := map[int64]bool{0: true}
 			at := 0
 			for {
@@ -329,19 +328,19 @@ func BenchmarkHash(b *testing.B) {
 func BenchmarkChunk(b *testing.B) {
 	data := fill(make([]byte, 64<<20), 1)
 	b.SetBytes(int64(len(data)))
-	c := newChunker(nil, nil)
-	var frame []byte
+	var buf, zstd []byte
 	for b.Loop() {
-		c.reset(bytes.NewReader(data), nil)
+		c := newChunker(bytes.NewReader(data), nil)
+		c.buf = buf
 		whole := blake3.New()
 		for {
 			chunk, err := c.next()
 			if err != nil {
 				break
 			}
-			hashOf(chunk)
 			whole.Write(chunk)
-			frame = appendFrame(frame[:0], chunk)
+			newFrame(chunk, hashOf(chunk), &zstd)
 		}
+		buf = c.buf
 	}
 }

@@ -90,7 +90,7 @@ func (s *snapshot) path(j *errand) string {
 	return s.project.root + "/" + j.path
 }
 
-// maxWorkers bounds how many files are read side by side: each takes up to 28 MB, and six are faster than disks.
+// maxWorkers bounds how many files are read side by side: each takes up to 25 MB, and six are faster than disks.
 const maxWorkers = 6
 
 // workers is one per core, within that bound.
@@ -109,7 +109,8 @@ func (s *snapshot) capture(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for range min(len(tasks), workers()) {
 		wg.Go(func() {
-			c := newCaptor(s)
+			c := &captor{path: s.path, build: s.build, known: s.known, hooked: s.project.hooked, scratch: scratches.Get().(*scratch)}
+			defer scratches.Put(c.scratch)
 			for task := range queue {
 				if err := s.captureTask(ctx, c, task); err != nil {
 					cancel(err)
@@ -213,12 +214,12 @@ func (s *snapshot) storeGroup(c *captor, group []captured) error {
 	} else if len(c.small) > smallFile {
 		kind = kindChunk
 	}
-	c.stored = appendFrame(c.stored[:0], c.small)
+	f := newFrame(c.small, hash, &c.stored)
 	p, err := s.build.take()
 	if err != nil {
 		return err
 	}
-	ref, err := s.build.add(p, kind, c.stored, len(c.small), hash)
+	ref, err := s.build.add(p, kind, f)
 	s.build.give(p)
 	if err != nil {
 		return err

@@ -34,6 +34,7 @@ func (s *snapshot) addContent(path string, data []byte) error {
 		s.put(*old)
 		return nil
 	}
+	var buf []byte
 	for rest := data; len(rest) > 0; {
 		p, err := s.build.take()
 		if err != nil {
@@ -41,7 +42,7 @@ func (s *snapshot) addContent(path string, data []byte) error {
 		}
 		piece := rest[:min(len(rest), maxChunk)]
 		rest = rest[len(piece):]
-		ref, err := s.build.add(p, kindChunk, appendFrame(nil, piece), len(piece), hashOf(piece))
+		ref, err := s.build.add(p, kindChunk, newFrame(piece, hashOf(piece), &buf))
 		s.build.give(p)
 		if err != nil {
 			return err

@@ -24,8 +24,10 @@ const (
 	maxRaw = 16 << 20
 	// maxStored follows: a codec that does not make a frame smaller is not used.
 	maxStored = 1 + maxRaw
-	// sampleSize is what is compressed to find out whether compressing is worth it: enough to tell, 4 % of a large chunk.
-	sampleSize = 128 << 10
+	// samples of sampleSize, the first and the last bytes and what lies evenly between, are compressed to find out whether compressing is
+	// worth it: weights with padding or a hole behind them show it at their ends.
+	samples    = 5
+	sampleSize = 24 << 10
 )
 
 // check refuses a place that no frame can have, before anything is allocated for it.
@@ -60,28 +62,51 @@ var (
 	})
 )
 
-// appendFrame appends the frame of raw: as zstd where that saves at least 5 %, else as it is. It may be called from several goroutines.
-func appendFrame(dst, raw []byte) []byte {
-	start := len(dst)
-	if worth(raw) {
-		dst = encoder1().EncodeAll(raw, append(dst, codecZstd))
-		if saves(len(dst)-start-1, len(raw)) {
-			return dst
-		}
-		dst = dst[:start]
-	}
-	return append(append(dst, codecRaw), raw...)
+// A frame is content on its way into a pack.
+type frame struct {
+	codec   uint8
+	payload []byte
+	raw     int // bytes of the content
+	hash    replicate.Hash
 }
 
-// worth reports whether the beginning of raw can be compressed, when raw is larger than that.
+// newFrame makes the frame of raw, whose BLAKE3 is hash: as zstd, in buf, where that saves at least 5 %, else as it is, in raw itself. It may be
+// called from several goroutines.
+func newFrame(raw []byte, hash replicate.Hash, buf *[]byte) frame {
+	f := frame{codec: codecRaw, payload: raw, raw: len(raw), hash: hash}
+	if worth(raw) {
+		*buf = encoder1().EncodeAll(raw, (*buf)[:0])
+		if saves(len(*buf), len(raw)) {
+			f.codec, f.payload = codecZstd, *buf
+		}
+	}
+	return f
+}
+
+// stored is how many bytes of a pack the frame takes.
+func (f *frame) stored() int { return 1 + len(f.payload) }
+
+// appendFrame appends the stored bytes of the frame of raw.
+func appendFrame(dst, raw []byte) []byte {
+	var buf []byte
+	f := newFrame(raw, replicate.Hash{}, &buf)
+	return append(append(dst, f.codec), f.payload...)
+}
+
+// worth reports whether it makes sense to compress raw: a small one is soon compressed, of a larger one samples are.
 func worth(raw []byte) bool {
-	if len(raw) <= sampleSize {
+	if len(raw) <= groupSize {
 		return len(raw) > 0
 	}
 	buf := sampleBuffers.Get().(*[]byte)
 	defer sampleBuffers.Put(buf)
-	*buf = encoder1().EncodeAll(raw[:sampleSize], (*buf)[:0])
-	return saves(len(*buf), sampleSize)
+	stored := 0
+	for i := range samples {
+		from := i * (len(raw) - sampleSize) / (samples - 1)
+		*buf = encoder1().EncodeAll(raw[from:from+sampleSize], (*buf)[:0])
+		stored += len(*buf)
+	}
+	return saves(stored, samples*sampleSize)
 }
 
 var sampleBuffers = sync.Pool{New: func() any { return new([]byte) }}

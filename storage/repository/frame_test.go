@@ -41,6 +41,7 @@ func frameContents() map[string][]byte {
 		"zeros":           make([]byte, maxRaw),
 		"random, a zero":  append(fill(make([]byte, sampleSize), 2), make([]byte, 1<<20)...),
 		"zeros, a random": append(make([]byte, sampleSize), fill(make([]byte, 8<<20), 2)...),
+		"random, a hole":  append(fill(make([]byte, 3<<20), 2), make([]byte, 1<<20)...),
 	}
 }
 
@@ -78,7 +79,7 @@ func checkDecode(t *testing.T, stored, raw []byte) {
 func TestFramesCompressWhatCompresses(t *testing.T) {
 	contents := frameContents()
 	for name, want := range map[string]byte{"text": codecZstd, "zeros": codecZstd, "random": codecRaw, "byte": codecRaw, "nothing": codecRaw,
-		"random, a zero": codecRaw, "zeros, a random": codecRaw} {
+		"random, a zero": codecZstd, "random, a hole": codecZstd, "zeros, a random": codecRaw} {
 		if got := appendFrame(nil, contents[name])[0]; got != want {
 			t.Errorf("%s is stored with codec %d, want %d", name, got, want)
 		}

@@ -44,7 +44,7 @@ type packFrame struct {
 }
 
 // A packWriter writes one pack onto an io.Writer, front to back. It is not safe for use by several goroutines: encode frames
-// beside each other with appendFrame, then append them here.
+// beside each other with newFrame, then append them here.
 type packWriter struct {
 	w         io.Writer
 	directory []byte // nonce and entries
@@ -69,20 +69,20 @@ func (p *packWriter) write(b []byte) {
 	p.err = err
 }
 
-// append encodes raw, whose BLAKE3 is hash, and writes its frame. The Ref has no pack: the name comes with finish.
+// append encodes raw, whose BLAKE3 is hash, and writes its frame.
 func (p *packWriter) append(kind frameKind, raw []byte, hash replicate.Hash) (Ref, error) {
-	p.buf = appendFrame(p.buf[:0], raw)
-	return p.appendStored(kind, p.buf, len(raw), hash)
+	return p.appendFrame(kind, newFrame(raw, hash, &p.buf))
 }
 
-// appendStored writes a frame made by appendFrame of size raw bytes, whose BLAKE3 is hash.
-func (p *packWriter) appendStored(kind frameKind, stored []byte, size int, hash replicate.Hash) (Ref, error) {
-	if !p.fits(len(stored)) || size > maxRaw || len(stored) == 0 {
-		return Ref{}, fmt.Errorf("frame of %d bytes does not fit into a pack of %d", len(stored), p.size())
+// appendFrame writes a frame. The Ref has no pack: the name comes with finish.
+func (p *packWriter) appendFrame(kind frameKind, f frame) (Ref, error) {
+	if !p.fits(f.stored()) || f.raw > maxRaw {
+		return Ref{}, fmt.Errorf("frame of %d bytes does not fit into a pack of %d", f.stored(), p.size())
 	}
-	ref := Ref{Off: uint32(p.off), Len: uint32(len(stored)), Raw: uint32(size), Hash: hash}
-	p.directory = appendPackEntry(p.directory, packFrame{Ref: ref, Kind: kind, Codec: stored[0]})
-	p.write(stored)
+	ref := Ref{Off: uint32(p.off), Len: uint32(f.stored()), Raw: uint32(f.raw), Hash: f.hash}
+	p.directory = appendPackEntry(p.directory, packFrame{Ref: ref, Kind: kind, Codec: f.codec})
+	p.write([]byte{f.codec})
+	p.write(f.payload)
 	return ref, p.err
 }
 

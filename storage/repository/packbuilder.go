@@ -119,8 +119,8 @@ func (b *packBuilder) begin(p *openPack) error {
 }
 
 // add appends a frame to p, going on in a new pack when it does not fit.
-func (b *packBuilder) add(p *openPack, kind frameKind, stored []byte, size int, hash replicate.Hash) (Ref, error) {
-	room := len(stored)
+func (b *packBuilder) add(p *openPack, kind frameKind, f frame) (Ref, error) {
+	room := f.stored()
 	if kind == kindChunk || kind == kindGroup {
 		room += packTail
 	}
@@ -129,7 +129,7 @@ func (b *packBuilder) add(p *openPack, kind frameKind, stored []byte, size int, 
 			return Ref{}, err
 		}
 	}
-	ref, err := p.appendStored(kind, stored, size, hash)
+	ref, err := p.appendFrame(kind, f)
 	if err != nil {
 		return Ref{}, err
 	}
@@ -247,5 +247,6 @@ func (b *packBuilder) addFrame(ctx context.Context, p *openPack, kind frameKind,
 	if err := ctx.Err(); err != nil {
 		return Ref{}, err
 	}
-	return b.add(p, kind, appendFrame(nil, raw), len(raw), hashOf(raw))
+	var buf []byte
+	return b.add(p, kind, newFrame(raw, hashOf(raw), &buf))
 }

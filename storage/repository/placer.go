@@ -58,8 +58,7 @@ func (p *placer) store(chunk []byte, hash replicate.Hash) (err error) {
 			return err
 		}
 	}
-	p.stored = appendFrame(p.stored[:0], chunk)
-	ref, err := p.build.add(p.pack, kindChunk, p.stored, len(chunk), hash)
+	ref, err := p.build.add(p.pack, kindChunk, newFrame(chunk, hash, &p.stored))
 	if err != nil {
 		return err
 	}

@@ -317,10 +317,11 @@ func TestLargeDirectoriesAreRead(t *testing.T) {
 
 func TestPacksEndInTime(t *testing.T) {
 	p := newPackWriter(io.Discard, [nonceSize]byte{})
-	big := make([]byte, maxStored)
+	big := frame{payload: make([]byte, maxRaw), raw: maxRaw}
 	n := 0
-	for p.fits(len(big)) {
-		if _, err := p.appendStored(kindChunk, big, maxRaw, replicate.Hash{byte(n)}); err != nil {
+	for p.fits(big.stored()) {
+		big.hash = replicate.Hash{byte(n)}
+		if _, err := p.appendFrame(kindChunk, big); err != nil {
 			t.Fatal(err)
 		}
 		n++
@@ -328,7 +329,7 @@ func TestPacksEndInTime(t *testing.T) {
 	if n != 3 {
 		t.Errorf("%d frames of 16 MiB fit", n)
 	}
-	if _, err := p.appendStored(kindChunk, big, maxRaw, replicate.Hash{}); err == nil {
+	if _, err := p.appendFrame(kindChunk, big); err == nil {
 		t.Error("a frame that does not fit is written")
 	}
 	if _, err := p.finish(); err != nil || p.size() > MaxPack {

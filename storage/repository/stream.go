@@ -381,7 +381,7 @@ func (s *streams) rows(b *packBuilder, pieces []*piece) ([]StreamRow, []builtPac
 		if piece.kind == OutputStream {
 			kind = kindOutput
 		}
-		ref, err := b.add(p, kind, piece.frame, len(piece.raw), hashOf(piece.raw))
+		ref, err := b.add(p, kind, frame{codec: piece.frame[0], payload: piece.frame[1:], raw: len(piece.raw), hash: hashOf(piece.raw)})
 		if err != nil {
 			return nil, nil, err
 		}

@@ -110,9 +110,10 @@ func BenchmarkFollow(b *testing.B) {
 	}{{"nothing", data, nil}, {"unchanged", data, before}, {"10% changed", changed, before}, {"another file", other, before}} {
 		b.Run(tt.name, func(b *testing.B) {
 			b.SetBytes(int64(len(data)))
-			c := newChunker(nil, nil)
+			buf := make([]byte, chunkBuffer)
 			for b.Loop() {
-				c.reset(bytes.NewReader(tt.data), nil)
+				c := newChunker(bytes.NewReader(tt.data), nil)
+				c.buf = buf
 				c.follow(tt.before)
 				for {
 					if _, err := c.next(); err != nil {
