@@ -21,7 +21,7 @@ import (
 
 // fileVersion is the version of the tables and blobs. It is part of the file's name, so that programs of different versions do not
 // rebuild each other's index in turn.
-const fileVersion = 3
+const fileVersion = 4
 
 const schema = `
 CREATE TABLE meta (
@@ -40,13 +40,14 @@ CREATE TABLE experiment (
 	version INTEGER,
 	created INTEGER,
 	changed INTEGER, -- when anything of it last changed
-	name TEXT,
-	scan BLOB       -- entries
+	name TEXT
 );
 CREATE INDEX experiment_created ON experiment (created) WHERE stands IN (1, 2);
 CREATE INDEX experiment_name ON experiment (name) WHERE name != '';
 CREATE INDEX experiment_open ON experiment (open) WHERE open = 1;
 CREATE INDEX experiment_version ON experiment (version) WHERE version > 1;
+-- What queries look at: many experiments in each row.
+CREATE TABLE scans (number INTEGER PRIMARY KEY, scans BLOB);
 -- The fold of an experiment, and what it is folded from beside commits and streams: its record, and the winners among its Sets.
 CREATE TABLE doc (ord INTEGER PRIMARY KEY, doc BLOB, line BLOB, facts BLOB);
 -- The newest row of every commit. (at, hash) is its version.

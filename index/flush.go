@@ -19,6 +19,10 @@ func (f *fold) flush(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := f.writeScans(ctx, f.changes); err != nil {
+		return err
+	}
+	f.changes = nil
 	if f.written != nil {
 		for id, p := range f.pending {
 			f.written[id] = p.ord
@@ -61,23 +65,24 @@ func (f *fold) writeTables(ctx context.Context, p *pending, stands standing) err
 	if failed != nil {
 		return failed
 	}
-	if !p.touched && !p.sourceChanged && stands == p.stands && p.doc != nil && bytes.Equal(doc, p.doc) && bytes.Equal(scan, p.scan) {
+	if !p.touched && !p.sourceChanged && stands == p.stands && p.doc != nil && bytes.Equal(doc, p.doc) {
 		return nil
 	}
 	f.changed = true
+	f.changes = append(f.changes, scanned{p.ord, stands, scan})
 	open := (stands == alive || stands == silent) && !p.light.Status.Final()
-	args := []any{stands, open, f.next, nanoseconds(p.created()), nanoseconds(p.changed()), p.light.Name, scan, p.ord}
+	args := []any{stands, open, f.next, nanoseconds(p.created()), nanoseconds(p.changed()), p.light.Name, p.ord}
 	switch { // INSERT OR REPLACE would do for all, but keeps a journal of its own for each row
 	case p.doc == nil:
-		return errors.Join(f.exec(ctx, `INSERT INTO experiment (stands, open, version, created, changed, name, scan, ord, id)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, append(args, idBytes(p.id))...),
+		return errors.Join(f.exec(ctx, `INSERT INTO experiment (stands, open, version, created, changed, name, ord, id)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, append(args, idBytes(p.id))...),
 			f.exec(ctx, "INSERT INTO doc (ord, doc, line, facts) VALUES (?, ?, ?, ?)", p.ord, doc, p.line, p.facts.appendTo(nil)))
 	case p.sourceChanged:
 		failed = f.exec(ctx, "UPDATE doc SET doc = ?, line = ?, facts = ? WHERE ord = ?", doc, p.line, p.facts.appendTo(nil), p.ord)
 	default:
 		failed = f.exec(ctx, "UPDATE doc SET doc = ? WHERE ord = ?", doc, p.ord)
 	}
-	return errors.Join(failed, f.exec(ctx, `UPDATE experiment SET stands = ?, open = ?, version = ?, created = ?, changed = ?, name = ?, scan = ?
+	return errors.Join(failed, f.exec(ctx, `UPDATE experiment SET stands = ?, open = ?, version = ?, created = ?, changed = ?, name = ?
 		WHERE ord = ?`, args...))
 }
 

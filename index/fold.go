@@ -24,6 +24,7 @@ type fold struct {
 	changed bool
 
 	experiments, commits int64 // highest ordinals
+	groups               int64 // number of the last group of scans, -1 without any
 	deletions            bool  // there are some
 	deletedAt            map[replicate.ID]int64
 	numbers              map[nameKey]uint64     // nil before the first use
@@ -31,6 +32,7 @@ type fold struct {
 	pending              map[replicate.ID]*pending
 	byOrd                map[int64]*pending // the same
 	pendingCommits       int
+	changes              []scanned // of the flush that runs
 }
 
 // What is kept in memory before it is written: some 100 MB of experiments and commits.
@@ -52,7 +54,7 @@ type pending struct {
 	rescan        bool // commits and streams must be counted again
 	touched       bool // something else changed, such as a stream
 	stands        standing
-	scan, doc     []byte // as they are in the tables
+	doc           []byte // as it is in the tables
 }
 
 // commitVersion is what the fold knows of a commit in the tables.
@@ -84,7 +86,8 @@ func (f *fold) begin(ctx context.Context) (err error) {
 	}
 	f.deletedAt, f.pending, f.byOrd = map[replicate.ID]int64{}, map[replicate.ID]*pending{}, map[int64]*pending{}
 	err = f.get(ctx, `SELECT version, (SELECT ifnull(max(ord), 0) FROM experiment), (SELECT ifnull(max(ord), 0) FROM commits),
-		EXISTS (SELECT 1 FROM deletion) FROM meta`).Scan(&f.version, &f.experiments, &f.commits, &f.deletions)
+		(SELECT ifnull(max(number), -1) FROM scans), EXISTS (SELECT 1 FROM deletion) FROM meta`).
+		Scan(&f.version, &f.experiments, &f.commits, &f.groups, &f.deletions)
 	f.next = f.version + 1
 	if f.experiments == 0 {
 		f.written = map[replicate.ID]int64{}

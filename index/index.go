@@ -167,6 +167,7 @@ type Query struct {
 	Filters []string // in the query language; all must hold
 	Sort    string   // NAME, NAME-asc, NAME-desc; "" is created
 	Last    int      // only the last n; 0: all
+	Brief   bool     // leave Metrics out of the answer
 }
 
 // A Target is what an id, a prefix, a name or EXP@best stands for: an experiment, and a commit if the reference named one.

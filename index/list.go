@@ -38,6 +38,7 @@ func (x *Index) List(ctx context.Context, q Query) (experiments []*Experiment, n
 		if q.Last > 0 {
 			rows = rows[max(0, len(rows)-q.Last):]
 		}
+		t.brief = q.Brief
 		experiments, err = t.experiments(ctx, rows)
 		return err
 	})
@@ -48,12 +49,13 @@ func (x *Index) List(ctx context.Context, q Query) (experiments []*Experiment, n
 type reading struct {
 	*sql.Conn
 	options *Options
+	brief   bool // Metrics are not asked for
 }
 
 // read runs f on one moment of the index. A file that turns out to be damaged is made again and filled.
 func (x *Index) read(ctx context.Context, op string, f func(t *reading) error) error {
 	read := func(db *sql.DB) error {
-		return transaction(ctx, db, "BEGIN", func(c *sql.Conn) error { return f(&reading{c, &x.options}) })
+		return transaction(ctx, db, "BEGIN", func(c *sql.Conn) error { return f(&reading{Conn: c, options: &x.options}) })
 	}
 	err := x.run(read)
 	if isDamaged(err) {
@@ -84,27 +86,6 @@ func (t *reading) plan(ctx context.Context, filters []Filter) (*plan, error) {
 		}
 	}
 	return p, nil
-}
-
-// scan returns the experiments for which p holds, with the value of one of its subjects.
-func (t *reading) scan(ctx context.Context, p *plan, by int) ([]found, error) {
-	text := "SELECT ord, stands, scan FROM experiment NOT INDEXED WHERE stands IN (1, 2)"
-	if p.deleted {
-		text = "SELECT ord, stands, scan FROM experiment NOT INDEXED WHERE stands != 0"
-	}
-	var all []found
-	err := t.each(ctx, 3, text, func(row []driver.Value) error {
-		if err := p.read(blobOf(row[2]), standing(row[1].(int64))); err != nil {
-			return err
-		}
-		p.rows++
-		if p.holds(p) {
-			created, _ := p.slots[p.created].Int64()
-			all = append(all, found{row[0].(int64), p.values[by], created, firstText(blobOf(row[2]))})
-		}
-		return nil
-	})
-	return all, err
 }
 
 // firstText returns the value of the first entry of a blob, which is the id: every experiment has one, and it has the lowest number.
@@ -167,6 +148,9 @@ func (t *reading) states(ctx context.Context, where string, args ...driver.Value
 	text := "SELECT ord, id, stands, version, doc FROM experiment JOIN doc USING (ord) WHERE " + where
 	err := t.each(ctx, 5, text, func(row []driver.Value) error {
 		s, err := parseState(row[0].(int64), idOf(blobOf(row[1])), blobOf(row[4]))
+		if err == nil && !(t.brief && s.bestIsOwn(t.options)) {
+			err = s.readSpans()
+		}
 		all = append(all, stored{s, standing(row[2].(int64)), row[3].(int64)})
 		return err
 	}, args...)

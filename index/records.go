@@ -45,17 +45,22 @@ func (f *fold) ordOf(ctx context.Context, id replicate.ID) (ord int64, err error
 
 // load reads the state of an experiment that is in the tables.
 func (f *fold) load(ctx context.Context, ord int64) (*pending, error) {
-	var id, scan, doc []byte
+	var id, doc []byte
 	var stands standing
-	err := f.get(ctx, "SELECT id, stands, scan, doc FROM experiment JOIN doc USING (ord) WHERE ord = ?", ord).
-		Scan(&id, &stands, &scan, &doc)
+	err := f.get(ctx, "SELECT id, stands, doc FROM experiment JOIN doc USING (ord) WHERE ord = ?", ord).Scan(&id, &stands, &doc)
 	if err != nil {
 		return nil, err
 	}
 	s, err := parseState(ord, idOf(id), doc)
-	p := &pending{state: s, stands: stands, scan: scan, doc: doc}
+	if err == nil {
+		err = s.readSpans()
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &pending{state: s, stands: stands, doc: doc}
 	f.keep(p)
-	return p, err
+	return p, nil
 }
 
 func (f *fold) keep(p *pending) { f.pending[p.id], f.byOrd[p.ord] = p, p }

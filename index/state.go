@@ -25,6 +25,7 @@ type state struct {
 	best      *Commit // by the primary metric as the process that folded saw it
 	byCommit  spans   // over living commits
 	byStream  spans   // over living rows of the metrics stream
+	spans     []byte  // the two as they are in the doc, before readSpans
 }
 
 // version orders the records that say the same: the highest is believed.
@@ -104,8 +105,14 @@ func (s *state) primary(o *Options) *replicate.Metric {
 	return nil
 }
 
+// bestIsOwn reports whether best is the best commit for every reader: the experiment says itself by which metric, or nobody does.
+func (s *state) bestIsOwn(o *Options) bool { return s.light.Metric != nil || s.primary(o) == nil }
+
 // bestID returns the id of the best commit, "" without one.
 func (s *state) bestID(primary *replicate.Metric) replicate.ID {
+	if s.spans != nil && s.best != nil && primary != nil {
+		return s.best.ID
+	}
 	if primary == nil || s.byCommit[primary.Name] == nil {
 		return ""
 	}

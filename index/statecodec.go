@@ -98,6 +98,7 @@ func (s *state) appendTo(dst []byte) []byte {
 	return w.dst
 }
 
+// parseState reads all but the metrics, which are half of the work.
 func parseState(ord int64, id replicate.ID, doc []byte) (*state, error) {
 	r := &blobReader{data: doc}
 	s := &state{ord: ord, id: id}
@@ -111,8 +112,15 @@ func parseState(ord int64, id replicate.ID, doc []byte) (*state, error) {
 	} else {
 		s.best = r.commit(id)
 	}
-	s.byCommit, s.byStream = r.spans(), r.spans()
+	s.spans = r.data
 	return s, r.err
+}
+
+// readSpans reads what parseState left.
+func (s *state) readSpans() error {
+	r := &blobReader{data: s.spans}
+	s.byCommit, s.byStream, s.spans = r.spans(), r.spans(), nil
+	return r.err
 }
 
 // experiment writes what light keeps of an experiment; its id stands elsewhere.

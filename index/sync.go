@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/replicate/replicate"
@@ -132,12 +134,14 @@ func (f *fold) listen(ctx context.Context) error {
 		return err
 	}
 	f.changed = true
-	for ord, stands := range turned {
-		if err := f.exec(ctx, "UPDATE experiment SET stands = ?, version = ? WHERE ord = ?", stands, f.next, ord); err != nil {
+	var changes []scanned
+	for _, ord := range slices.Sorted(maps.Keys(turned)) {
+		if err := f.exec(ctx, "UPDATE experiment SET stands = ?, version = ? WHERE ord = ?", turned[ord], f.next, ord); err != nil {
 			return err
 		}
+		changes = append(changes, scanned{ord: ord, stands: turned[ord]})
 	}
-	return nil
+	return f.writeScans(ctx, changes)
 }
 
 // turned returns the experiments that came alive or fell silent.

@@ -52,7 +52,7 @@ func list(c *cli.Context, w *world, filters []string) error {
 		return replicate.Errorf(replicate.Usage, "-q prints ids only: it excludes --json and -p")
 	}
 	return w.with(c, func(s *session) error {
-		experiments, err := s.list(index.Query{Filters: filters, Sort: c.String("sort"), Last: c.Int("last")})
+		experiments, err := s.list(index.Query{Filters: filters, Sort: c.String("sort"), Last: c.Int("last"), Brief: !c.Bool("json")})
 		if err != nil {
 			return err
 		}
