@@ -100,48 +100,61 @@ func writeJSONList(out *bufio.Writer, experiments []*index.Experiment) {
 
 // listTable lays out the columns of ls.
 func listTable(w *world, experiments []*index.Experiment, config *replicate.Config, allParams bool) *table {
-	t := new(table)
 	now := w.now()
-	column := func(cell func(*index.Experiment) string) []string {
-		cells := make([]string, len(experiments))
-		for i, e := range experiments {
-			cells[i] = cell(e)
-		}
-		return cells
+	all := []listColumn{
+		{name: "experiment", cell: func(e *index.Experiment) string { return e.ID.Short() }},
+		{name: "name", cell: func(e *index.Experiment) string { return e.Name }, shown: anyText},
+		{name: "started", cell: func(e *index.Experiment) string { return ago(now, e.Created) }},
+		{name: "status", cell: func(e *index.Experiment) string { return string(e.Status) }},
+		{name: "host", cell: func(e *index.Experiment) string { return e.Host }, shown: differ},
+		{name: "user", cell: func(e *index.Experiment) string { return e.User }, shown: differ},
 	}
-	name := column(func(e *index.Experiment) string { return e.Name })
-	host := column(func(e *index.Experiment) string { return e.Host })
-	user := column(func(e *index.Experiment) string { return e.User })
-	tags := column(func(e *index.Experiment) string { return strings.Join(e.Tags, " ") })
-
-	t.add("experiment", column(func(e *index.Experiment) string { return e.ID.Short() }))
-	if anyText(name) {
-		t.add("name", name)
-	}
-	t.add("started", column(func(e *index.Experiment) string { return ago(now, e.Created) }))
-	t.add("status", column(func(e *index.Experiment) string { return string(e.Status) }))
-	if differ(host) {
-		t.add("host", host)
-	}
-	if differ(user) {
-		t.add("user", user)
-	}
-	addParams(t, experiments, allParams)
+	all = append(all, paramColumns(experiments, allParams)...)
 	metrics, primary := listMetrics(experiments, config)
-	t.add("latest commit", column(func(e *index.Experiment) string { return commitLabel(e.Latest) }))
-	for _, m := range metrics {
-		t.add(m, column(func(e *index.Experiment) string { return commitMetric(e.Latest, m) }))
-	}
+	all = append(all, commitColumns("latest commit", metrics, func(e *index.Experiment) *index.Commit { return e.Latest })...)
 	if primary {
-		t.add("best commit", column(func(e *index.Experiment) string { return commitLabel(e.Best) }))
-		for _, m := range metrics {
-			t.add(m, column(func(e *index.Experiment) string { return commitMetric(e.Best, m) }))
-		}
+		all = append(all, commitColumns("best commit", metrics, func(e *index.Experiment) *index.Commit { return e.Best })...)
 	}
-	if anyText(tags) {
-		t.add("tags", tags)
+	all = append(all, listColumn{name: "tags", cell: func(e *index.Experiment) string { return strings.Join(e.Tags, " ") }, shown: anyText})
+
+	cells := make([][]string, len(all))
+	onAllCores(len(all), func(i int) { cells[i] = all[i].cells(experiments) })
+	t := new(table)
+	for i, c := range all {
+		if c.shown == nil || c.shown(cells[i]) {
+			t.columns = append(t.columns, column{name: c.name, cells: cells[i], optional: c.values != nil})
+		}
 	}
 	return t
+}
+
+// listColumn is a column that ls may show.
+type listColumn struct {
+	name   string
+	cell   func(*index.Experiment) string
+	values []*replicate.Value        // the cells of a parameter, instead
+	shown  func(cells []string) bool // nil: always
+}
+
+func (c *listColumn) cells(experiments []*index.Experiment) []string {
+	cells := make([]string, len(experiments))
+	for i, e := range experiments {
+		if c.values == nil {
+			cells[i] = c.cell(e)
+		} else if v := c.values[i]; v != nil {
+			cells[i] = v.String()
+		}
+	}
+	return cells
+}
+
+// commitColumns are the columns of one of the commits of each experiment.
+func commitColumns(name string, metrics []string, of func(*index.Experiment) *index.Commit) []listColumn {
+	all := []listColumn{{name: name, cell: func(e *index.Experiment) string { return commitLabel(of(e)) }}}
+	for _, m := range metrics {
+		all = append(all, listColumn{name: m, cell: func(e *index.Experiment) string { return commitMetric(of(e), m) }})
+	}
+	return all
 }
 
 func commitLabel(c *index.Commit) string {
@@ -161,33 +174,30 @@ func commitMetric(c *index.Commit, name string) string {
 	return metricOf(c.Metrics, name)
 }
 
-// addParams adds a column for each parameter that has at least two distinct values, missing being one of them.
-func addParams(t *table, experiments []*index.Experiment, all bool) {
-	columns := map[string][]*replicate.Value{}
+// paramColumns are columns for each parameter that has at least two distinct values, missing being one of them.
+func paramColumns(experiments []*index.Experiment, all bool) []listColumn {
+	params := map[string][]*replicate.Value{}
+	var before []listColumn // those of the parameters of the experiment before: most often the same in the same order
 	for i, e := range experiments {
-		params := e.Params.Flat(".")
-		for j := range params {
-			values := columns[params[j].Name]
-			if values == nil {
-				values = make([]*replicate.Value, len(experiments))
-				columns[params[j].Name] = values
+		flat := e.Params.Flat(".")
+		for j := range flat {
+			name := flat[j].Name
+			if j == len(before) || before[j].name != name {
+				if params[name] == nil {
+					params[name] = make([]*replicate.Value, len(experiments))
+				}
+				before = append(before[:j], listColumn{name: name, values: params[name]})
 			}
-			values[i] = &params[j].Value
+			before[j].values[i] = &flat[j].Value
 		}
 	}
-	for _, name := range sortedKeys(columns) {
-		values := columns[name]
-		if !all && !anyDiffers(values) {
-			continue
+	var columns []listColumn
+	for _, name := range sortedKeys(params) {
+		if all || anyDiffers(params[name]) {
+			columns = append(columns, listColumn{name: name, values: params[name]})
 		}
-		cells := make([]string, len(values))
-		for i, v := range values {
-			if v != nil {
-				cells[i] = v.String()
-			}
-		}
-		t.addOptional(name, cells)
 	}
+	return columns
 }
 
 // anyDiffers reports whether the values, nil for missing, are not all the same.

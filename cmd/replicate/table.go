@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 )
@@ -27,27 +30,11 @@ func (t *table) add(name string, cells []string) {
 	t.columns = append(t.columns, column{name: name, cells: cells})
 }
 
-func (t *table) addOptional(name string, cells []string) {
-	t.columns = append(t.columns, column{name: name, cells: cells, optional: true})
-}
-
 // write prints the table with its header in capitals. On a terminal of a width > 0, long texts are cut and optional
 // columns left out from the right until it fits; their names are returned.
 func (t *table) write(w io.Writer, width int) (left []string) {
-	var widths []int
-	for i := range t.columns {
-		c := &t.columns[i]
-		c.name = printable(strings.ToUpper(c.name))
-		most := columns(c.name)
-		for j := range c.cells {
-			c.cells[j] = printable(c.cells[j])
-			if width > 0 {
-				c.cells[j] = cut(c.cells[j], max(maxCell, columns(c.name)))
-			}
-			most = max(most, columns(c.cells[j]))
-		}
-		widths = append(widths, most)
-	}
+	widths := make([]int, len(t.columns))
+	onAllCores(len(widths), func(i int) { widths[i] = t.columns[i].prepare(width) })
 	shown := make([]bool, len(widths))
 	total := 0
 	for i := range widths {
@@ -68,7 +55,9 @@ func (t *table) write(w io.Writer, width int) (left []string) {
 			if shown[i] {
 				text := cell(&t.columns[i])
 				line = append(line, text...)
-				line = append(line, strings.Repeat(" ", widths[i]-columns(text)+2)...)
+				for range widths[i] - columns(text) + 2 {
+					line = append(line, ' ')
+				}
 			}
 		}
 		line = append(bytes.TrimRight(line, " "), '\n')
@@ -81,9 +70,37 @@ func (t *table) write(w io.Writer, width int) (left []string) {
 	return left
 }
 
+// prepare makes all texts fit for printing and returns the width of the column.
+func (c *column) prepare(width int) int {
+	c.name = printable(strings.ToUpper(c.name))
+	most := columns(c.name)
+	for j := range c.cells {
+		c.cells[j] = printable(c.cells[j])
+		if width > 0 {
+			c.cells[j] = cut(c.cells[j], max(maxCell, columns(c.name)))
+		}
+		most = max(most, columns(c.cells[j]))
+	}
+	return most
+}
+
+// onAllCores calls f for every number below n.
+func onAllCores(n int, f func(i int)) {
+	var next atomic.Int64
+	var running sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		running.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	running.Wait()
+}
+
 // printable escapes what would move the cursor.
 func printable(s string) string {
-	if !strings.ContainsFunc(s, unicode.IsControl) {
+	if isPlain(s) || !strings.ContainsFunc(s, unicode.IsControl) {
 		return s
 	}
 	var b strings.Builder
@@ -96,6 +113,16 @@ func printable(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// isPlain reports whether s is printable ASCII.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // cut shortens s to n columns, the last of them "…".
