@@ -6,7 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 
 	"github.com/zeebo/blake3"
 
@@ -20,8 +20,18 @@ const (
 	treeCost = 2
 	// window is how many bytes of a file are decoded at the same time by one reader.
 	window = 8 << 20
-	// framesAhead is how many frames are decoded ahead of whoever reads a file in order.
+	// framesAhead is how many frames are decoded ahead of whoever reads a file in order, where the bytes are on this machine.
 	framesAhead = 2
+	// firstAhead and mostAhead are how many bytes are fetched ahead where they are not: it begins small and doubles, as most readers
+	// stop soon, and one that goes on must see no round trip. A store 20 ms away needs 6 MiB in flight for 300 MB/s. mostAhead also bounds
+	// what is on its way to all readers of a process together.
+	firstAhead = 1 << 20
+	mostAhead  = 64 << 20
+	// readersOfFile is how many places of one file are read ahead from: the workers of a data loader share a file.
+	readersOfFile = 4
+	// outOfOrder is how far from where it was expected a read may be and still continue what was read before: the kernel sends the reads of one
+	// reader in parallel.
+	outOfOrder = 1 << 20
 )
 
 // Tree reads the tree of a row. A row without frames has an empty tree. Trees read lately are kept.
@@ -62,16 +72,23 @@ func (r *Repository) readTree(ctx context.Context, refs []Ref) (*Tree, int64, er
 	return t, treeCost * size, err
 }
 
-// readFrame reads a frame that is not worth keeping.
+// readFrame reads a frame that is not worth keeping in memory.
 func (r *Repository) readFrame(ctx context.Context, ref Ref) ([]byte, error) {
 	if err := ref.check(); err != nil {
 		return nil, damaged(ref, err)
+	}
+	if data, ok := r.cache.get(ref); ok {
+		return data, nil
 	}
 	stored := make([]byte, ref.Len)
 	if err := r.readPack(ctx, ref.Pack, int64(ref.Off), stored); err != nil {
 		return nil, err
 	}
-	return openFrame(nil, stored, ref)
+	data, err := openFrame(nil, stored, ref)
+	if err == nil {
+		r.cache.put(ref, data)
+	}
+	return data, err
 }
 
 // File opens a regular file of a tree. Every byte is verified before it is returned; damage is an error of kind Corrupt that names the
@@ -125,8 +142,17 @@ type file struct {
 	ctx        context.Context
 	entry      *Entry
 	extents    []Extent
-	ends       []int64      // where each extent ends in the file
-	last       atomic.Int64 // the extent read last
+	ends       []int64 // where each extent ends in the file
+
+	mu      sync.Mutex // guards readers
+	readers []follower // the one that read last in front
+}
+
+// A follower is somebody who reads a file in order.
+type follower struct {
+	next  int64 // the byte expected next
+	ahead int64 // how much is read ahead, in bytes
+	until int   // the extent up to which all have been begun
 }
 
 func newFile(ctx context.Context, r *Repository, e *Entry, extents []Extent) *file {
@@ -164,7 +190,7 @@ func (f *file) fill(p []byte, off int64) error {
 	end, _ := slices.BinarySearch(f.ends, off+int64(len(p)))
 	end++
 	plain, frames := f.load(first, end)
-	f.readAhead(first, end)
+	f.readAhead(off, int64(len(p)), end)
 	for i := first; i < end; i++ {
 		start := f.ends[i] - extentSize(f.entry, f.extents, i)
 		from := max(off, start)
@@ -199,13 +225,52 @@ func (f *file) load(first, end int) (plain []bool, frames []pending) {
 	return plain, f.repository.load(f.ctx, refs)
 }
 
-// readAhead begins to read the frames behind extent end if the ones from first continue what was read before.
-func (f *file) readAhead(first, end int) {
-	last := f.last.Swap(int64(end - 1))
-	if int64(first) != last && int64(first) != last+1 || int64(end-1) == last {
-		return
+// readAhead begins to read what follows n bytes at off, the last of them in the extent before end, if these continue what was read before. The
+// first read of all also begins the end of the file, where formats keep their lists of contents.
+func (f *file) readAhead(off, n int64, end int) {
+	from, to := f.expect(off, n, end)
+	f.load(from, to)
+}
+
+// expect notes a read and returns the extents that are to be read ahead.
+func (f *file) expect(off, n int64, end int) (from, to int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.IndexFunc(f.readers, func(r follower) bool { return r.next-outOfOrder <= off && off <= r.next+outOfOrder })
+	if i < 0 {
+		first := len(f.readers) == 0
+		f.readers = slices.Insert(f.readers, 0, follower{next: off + n, until: end})
+		f.readers = f.readers[:min(len(f.readers), readersOfFile)]
+		if first && f.repository.local == nil {
+			return len(f.extents) - 1, len(f.extents)
+		}
+		return end, end
 	}
-	f.load(end, min(end+framesAhead, len(f.extents)))
+	r := f.readers[i]
+	r.next = max(r.next, off+n)
+	r.ahead = min(max(firstAhead, 2*r.ahead), mostAhead)
+	to, _ = slices.BinarySearch(f.ends, r.next+r.ahead)
+	to = min(to+1, len(f.extents))
+	if f.repository.local != nil {
+		to = min(end+framesAhead, len(f.extents))
+	}
+	from = max(end, r.until)
+	to = f.affordable(from, to)
+	r.until = to
+	copy(f.readers[1:], f.readers[:i])
+	f.readers[0] = r
+	return from, to
+}
+
+// affordable returns up to which of the extents from ... to the process has memory for while they are on their way.
+func (f *file) affordable(from, to int) int {
+	left := mostAhead - f.repository.underway.Load()
+	for i := from; i < to; i++ {
+		if left -= int64(f.extents[i].Len); left < 0 {
+			return i
+		}
+	}
+	return max(from, to)
 }
 
 // verified waits for the frame of extent i. A frame without a hash holds several files; then the file's own hash verifies its part.
@@ -216,6 +281,7 @@ func (f *file) verified(frame pending, i int) ([]byte, error) {
 	}
 	x := f.extents[i]
 	if x.Hash.IsZero() && hashOf(data[x.From:int64(x.From)+f.entry.Size]) != f.entry.Hash {
+		f.repository.cache.drop(x.Ref)
 		return nil, damaged(x.Ref, errWrongBytes)
 	}
 	return data, nil

@@ -62,7 +62,11 @@ func (r *Repository) load(ctx context.Context, refs []Ref) []pending {
 	for i, ref := range refs {
 		e, mine := r.frames.decoded.claim(ref)
 		frames[i] = e
-		if !mine {
+		switch {
+		case !mine:
+			continue
+		case r.cache.has(ref):
+			go r.take(ctx, e)
 			continue
 		}
 		if len(run) > 0 && !r.joins(run, ref) {
@@ -89,20 +93,38 @@ func adjacent(a, b Ref) bool { return a.Pack == b.Pack && int64(b.Off) == end(a)
 // end is where the stored bytes of a frame end.
 func end(ref Ref) int64 { return int64(ref.Off) + int64(ref.Len) }
 
-// read reads adjacent frames in the background. It goes on when ctx is cancelled: others may be waiting for the same frames.
+// take takes a frame from the cache, or reads it after all.
+func (r *Repository) take(ctx context.Context, e pending) {
+	if data, ok := r.cache.get(e.key); ok {
+		r.frames.decoded.fulfil(e, data, int64(len(data)), nil)
+		return
+	}
+	r.read(ctx, []pending{e})
+}
+
+// read reads adjacent frames in the background, and hands out each as soon as it is there. It goes on when ctx is cancelled: others may be
+// waiting for the same frames.
 func (r *Repository) read(ctx context.Context, run []pending) {
 	ctx = context.WithoutCancel(ctx)
+	first, last := run[0].key, run[len(run)-1].key
+	r.underway.Add(end(last) - int64(first.Off))
 	go func() {
-		first, last := run[0].key, run[len(run)-1].key
-		stored := make([]byte, end(last)-int64(first.Off))
-		err := r.readPack(ctx, first.Pack, int64(first.Off), stored)
+		defer r.underway.Add(int64(first.Off) - end(last))
+		body, err := r.openPack(ctx, first.Pack, int64(first.Off), end(last)-int64(first.Off))
+		if err == nil {
+			defer body.Close()
+		}
 		for _, e := range run {
+			var stored []byte
+			if err == nil {
+				stored = make([]byte, e.key.Len)
+				_, err = io.ReadFull(body, stored)
+			}
 			if err != nil {
-				r.frames.decoded.fulfil(e, nil, 0, err)
+				r.frames.decoded.fulfil(e, nil, 0, packError(first.Pack, err))
 				continue
 			}
-			at := int64(e.key.Off) - int64(first.Off)
-			r.finish(e, stored[at:at+int64(e.key.Len)])
+			r.finish(e, stored)
 		}
 	}()
 }
@@ -116,6 +138,9 @@ func (r *Repository) finish(e pending, stored []byte) {
 		cost = 0
 	}
 	r.frames.decoded.fulfil(e, data, cost, err)
+	if err == nil {
+		r.cache.put(e.key, data)
+	}
 }
 
 // openFrame decodes a stored frame, and verifies it if ref has a hash. What it returns may be a part of stored.
@@ -160,34 +185,44 @@ func packError(pack replicate.Hash, err error) error {
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
 		return replicate.Errorf(replicate.Corrupt, "pack %.12s… is missing", pack).WithHint(seeCheck)
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return replicate.Errorf(replicate.Corrupt, "pack %.12s… is cut off", pack).WithHint(seeCheck)
 	}
 	return fmt.Errorf("read pack %.12s…: %w", pack, err)
 }
 
+// openPack begins to read n bytes of a pack from off.
+func (r *Repository) openPack(ctx context.Context, pack replicate.Hash, off, n int64) (io.ReadCloser, error) {
+	if r.local == nil {
+		return r.store.Get(ctx, packKey(pack), off, n)
+	}
+	file, err := os.Open(r.local.Path(packKey(pack)))
+	if err != nil {
+		return nil, err
+	}
+	return section{io.NewSectionReader(file, off, n), file}, nil
+}
+
+// A section is a part of a file, which is closed with it.
+type section struct {
+	io.Reader
+	io.Closer
+}
+
 // packFile returns a pack as a file that is opened for each read.
 func (r *Repository) packFile(ctx context.Context, pack replicate.Hash) io.ReaderAt {
-	return &packFile{repository: r, ctx: ctx, key: packKey(pack)}
+	return &packFile{repository: r, ctx: ctx, pack: pack}
 }
 
 type packFile struct {
 	repository *Repository
 	ctx        context.Context
-	key        string
+	pack       replicate.Hash
 }
 
 // ReadAt implements io.ReaderAt.
 func (f *packFile) ReadAt(p []byte, off int64) (int, error) {
-	if local := f.repository.local; local != nil {
-		file, err := os.Open(local.Path(f.key))
-		if err != nil {
-			return 0, err
-		}
-		defer file.Close()
-		return file.ReadAt(p, off)
-	}
-	body, err := f.repository.store.Get(f.ctx, f.key, off, int64(len(p)))
+	body, err := f.repository.openPack(f.ctx, f.pack, off, int64(len(p)))
 	if err != nil {
 		return 0, err
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/replicate/replicate"
@@ -40,9 +41,11 @@ type Repository struct {
 	local storage.Local // store, if it is one
 	id    string
 
-	trees  *cache[string, *Tree]
-	frames *frameCache
-	timing timing
+	trees    *cache[string, *Tree]
+	frames   *frameCache
+	timing   timing
+	cache    *Cache       // nil: nothing is kept beyond this process
+	underway atomic.Int64 // bytes of frames that were asked for and are not here
 }
 
 // Open reads replicate.json. An error of kind NotFound means that the storage is empty: there is no repository yet. A storage that

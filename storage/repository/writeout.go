@@ -121,7 +121,8 @@ func (w *writeOut) plan() {
 	}
 	for len(frames) > 0 {
 		n := 1
-		for n < len(frames) && adjacent(frames[n-1], frames[n]) && end(frames[n])-int64(frames[0].Off) <= most {
+		kept := w.repository.cache.has(frames[0]) // which needs no request
+		for n < len(frames) && !kept && !w.repository.cache.has(frames[n]) && adjacent(frames[n-1], frames[n]) && end(frames[n])-int64(frames[0].Off) <= most {
 			n++
 		}
 		w.jobs = append(w.jobs, job{frames: frames[:n]})
@@ -210,6 +211,9 @@ func (h *hand) do(ctx context.Context, j job) error {
 		return nil
 	}
 	first := j.frames[0]
+	if data, ok := h.repository.cache.get(first); ok && len(j.frames) == 1 {
+		return h.place(first, data, nil)
+	}
 	h.stored = resize(h.stored, int(end(j.frames[len(j.frames)-1])-int64(first.Off)))
 	err := h.read(ctx, first.Pack, int64(first.Off), h.stored)
 	if err != nil && (ctx.Err() != nil || replicate.KindOf(err) != replicate.Corrupt) {
@@ -260,8 +264,16 @@ func (h *hand) frame(ref Ref, stored []byte, readErr error) error {
 			h.decoded = data
 		}
 	}
+	if err == nil {
+		h.repository.cache.put(ref, data)
+	}
+	return h.place(ref, data, err)
+}
+
+// place writes the bytes of a frame everywhere they belong. readErr is why there are none.
+func (h *hand) place(ref Ref, data []byte, readErr error) error {
 	for _, s := range h.spots[ref] {
-		if err := h.spot(ref, s, data, err); err != nil {
+		if err := h.spot(ref, s, data, readErr); err != nil {
 			return checkoutError(s.place.entry.Path, err)
 		}
 	}
@@ -274,6 +286,7 @@ func (h *hand) spot(ref Ref, s spot, data []byte, damage error) error {
 	if damage == nil {
 		data = data[s.from:][:s.size]
 		if ref.Hash.IsZero() && hashOf(data) != p.entry.Hash {
+			h.repository.cache.drop(ref)
 			damage = damaged(ref, errWrongBytes)
 		}
 	}
