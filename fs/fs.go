@@ -68,6 +68,8 @@ type Options struct {
 	CacheDir string // where decoded content is kept; made if missing
 	StateDir string // where mounts are known by; made if missing
 
+	CacheSize int64 // bytes that what was fetched from afar may take in CacheDir; 0: as repository.NewCache says
+
 	Metrics []replicate.Metric // goals of the reader's replicate.yaml
 	Primary bool               // whether the first of them is the primary metric
 

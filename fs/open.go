@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/fs/view"
@@ -22,6 +23,7 @@ func Open(ctx context.Context, o Options) (View, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.UseCache(repository.NewCache(o.CacheDir, o.CacheSize, func(err error) { slog.Warn("cache", "error", err) }))
 	x, err := index.Open(ctx, o.IndexDir, r, index.Options{Metrics: o.Metrics, Primary: o.Primary})
 	if err != nil {
 		return nil, err

@@ -215,7 +215,7 @@ func (c *compiler) meanings(l literal, class class) []meaning {
 	case class == durationClass:
 		c.units(&m, l, parseDuration, "expected a duration", "such as 90s, 5m, 2h, 1d")
 	case class == sizeClass:
-		c.units(&m, l, parseSize, "expected a size", "such as 500kB, 1.5GB, 2GiB")
+		c.units(&m, l, ParseSize, "expected a size", "such as 500kB, 1.5GB, 2GiB")
 	case class == statusClass:
 		return c.statuses(m, l)
 	}

@@ -183,8 +183,8 @@ var (
 // parseDuration reads 90s, 5m, 2 days, 1h30m as seconds.
 func parseDuration(text string) (float64, bool) { return parseUnits(text, durations) }
 
-// parseSize reads 500kB, 1.5GB, 2 GiB as bytes.
-func parseSize(text string) (float64, bool) { return parseUnits(text, sizes) }
+// ParseSize reads 500kB, 1.5GB, 2 GiB as bytes.
+func ParseSize(text string) (float64, bool) { return parseUnits(text, sizes) }
 
 // parseUnits adds up numbers with units. Only a number that stands alone may have none.
 func parseUnits(text string, units map[string]float64) (float64, bool) {

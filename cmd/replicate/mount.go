@@ -71,11 +71,15 @@ func (w *world) mountOptions(c *cli.Context, s *session, dir string) (o fs.Optio
 	if err != nil {
 		return o, nil, fmt.Errorf("find this program: %w", err)
 	}
+	size, err := w.cacheSize()
+	if err != nil {
+		return o, nil, err
+	}
 	goals := indexOptions(s.project.Config, w.now)
 	cache := s.project.Cache(s.repo.ID())
 	o = fs.Options{
 		Dir: dir, Storage: s.project.StorageURL,
-		IndexDir: cache, CacheDir: cache, StateDir: w.stateDir(),
+		IndexDir: cache, CacheDir: cache, StateDir: w.stateDir(), CacheSize: size,
 		Metrics: goals.Metrics, Primary: goals.Primary,
 		Self: []string{exe, "mount-process"}, Foreground: c.Bool("foreground"), NotifySocket: w.getenv("NOTIFY_SOCKET"),
 	}

@@ -75,6 +75,9 @@ func (w *world) open(c *cli.Context) (*session, error) {
 	case err != nil:
 		return nil, err
 	}
+	if err := s.useCache(); err != nil {
+		return nil, err
+	}
 	s.finishDead()
 	if s.index, err = index.Open(s.ctx, p.Cache(s.repo.ID()), s.repo, indexOptions(p.Config, w.now)); err != nil {
 		return nil, err
@@ -114,6 +117,30 @@ func (w *world) cacheDir() string {
 		return filepath.Join(home, ".cache")
 	}
 	return filepath.Join(os.TempDir(), fmt.Sprintf("cache-%d", os.Getuid()))
+}
+
+// useCache lets the repository keep what it fetches from afar.
+func (s *session) useCache() error {
+	size, err := s.w.cacheSize()
+	if err != nil {
+		return err
+	}
+	warn := func(err error) { s.w.report("warning", err) }
+	s.repo.UseCache(repository.NewCache(s.project.Cache(s.repo.ID()), size, warn))
+	return nil
+}
+
+// cacheSize is how many bytes REPLICATE_CACHE_SIZE allows a cache, 0 if it says nothing.
+func (w *world) cacheSize() (int64, error) {
+	text := w.getenv("REPLICATE_CACHE_SIZE")
+	if text == "" {
+		return 0, nil
+	}
+	size, ok := index.ParseSize(text)
+	if !ok || size < 1 {
+		return 0, replicate.Errorf(replicate.Usage, "REPLICATE_CACHE_SIZE is %q, expected a size", text).WithHint("such as 20GB")
+	}
+	return int64(size), nil
 }
 
 // indexOptions are the goals that the reader's replicate.yaml declares, the primary metric first.
