@@ -37,6 +37,8 @@ type View interface {
 	List(ctx context.Context, dir view.ID, cookie uint64, yield func(cookie uint64, e view.Entry) bool) error
 	// Link returns where a symlink leads.
 	Link(ctx context.Context, id view.ID) (string, error)
+	// Open is called before Content. It may take its time; view.ErrStale makes the kernel look the name up again.
+	Open(ctx context.Context, id view.ID) error
 	// Content returns the bytes of a file. A growing file's may be longer each time.
 	Content(ctx context.Context, id view.ID) (io.ReaderAt, error)
 	// Life says what may be kept of a node.

@@ -175,6 +175,8 @@ func (v *mirror) Link(_ context.Context, id view.ID) (string, error) {
 	return os.Readlink(filepath.Join(v.dir, n.path))
 }
 
+func (v *mirror) Open(context.Context, view.ID) error { return nil }
+
 func (v *mirror) Content(_ context.Context, id view.ID) (io.ReaderAt, error) {
 	n, err := v.node(id)
 	if err != nil {

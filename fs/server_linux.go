@@ -218,6 +218,9 @@ func (s *server) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 	if s.pinned {
 		return fuse.ENOSYS
 	}
+	if err := s.view.Open(context.Background(), view.ID(in.NodeId)); err != nil {
+		return s.status(err, "open")
+	}
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
 	if s.view.Life(view.ID(in.NodeId)) == view.Growing {
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH

@@ -55,6 +55,11 @@ type Options struct {
 	Now     func() time.Time // nil: time.Now
 }
 
+// Goals returns what the options say of metrics: it decides what is best in experiments that say nothing.
+func (x *Index) Goals() (metrics []replicate.Metric, primary bool) {
+	return x.options.Metrics, x.options.Primary
+}
+
 // open opens the file, a new one if it is damaged, none if there can be none.
 func (x *Index) open(ctx context.Context) error {
 	db, err := openFile(ctx, x.path)

@@ -22,6 +22,9 @@ func (v *View) render(ctx context.Context, s *snapshot, id ID) (*spill, error) {
 		if err == nil {
 			err = w.Flush()
 		}
+		if err == nil && id.class() == rootFile {
+			err = v.agree(id, out.size)
+		}
 		if err != nil {
 			return nil, 0, err
 		}
@@ -34,13 +37,10 @@ func (v *View) render(ctx context.Context, s *snapshot, id ID) (*spill, error) {
 func (v *View) renderTo(ctx context.Context, s *snapshot, id ID, w *bufio.Writer) (mtime int64, err error) {
 	switch id.class() {
 	case rootFile:
-		if id.ord() != s.version&maxOrd {
-			return 0, ErrStale
-		}
 		if mtime, err = v.newestTime(ctx, s); err != nil {
 			return 0, err
 		}
-		return mtime, v.renderTable(ctx, kind(id.entry()), w)
+		return mtime, v.renderTable(ctx, id, w)
 	case fileOf:
 		e, err := v.experiment(ctx, s, id.ord())
 		if err != nil {
@@ -146,7 +146,8 @@ func summaryDocument(e *index.Experiment) []byte {
 			member("name", replicate.Text(e.Primary.Name)), member("goal", replicate.Text(string(e.Primary.Goal)))})
 	}
 	return document(replicate.Values{
-		member("metrics", replicate.Map(metrics)), member("best_commit", best), member("primary_metric", primary)})
+		member("metrics", replicate.Map(metrics)), member("commits", replicate.Int(e.Commits)),
+		member("best_commit", best), member("primary_metric", primary)})
 }
 
 func pointValue(p *replicate.Point) replicate.Value {

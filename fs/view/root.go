@@ -20,7 +20,7 @@ func (v *View) rootNode(ctx context.Context, s *snapshot, k kind) (ID, error) {
 	case readmeName:
 		return readmeFile, nil
 	case experimentsCSV, experimentsJSONL:
-		return newID(rootFile, s.version&maxOrd, int64(k)), nil
+		return tableID(k, s.version), nil
 	case rootExperiments:
 		return experimentsDir, nil
 	case rootCommits:
@@ -38,8 +38,34 @@ func (v *View) rootNode(ctx context.Context, s *snapshot, k kind) (ID, error) {
 	return 0, errNone
 }
 
+// tableID is a table of all experiments as of a version of the index.
+func tableID(k kind, version int64) ID { return newID(rootFile, version&maxOrd, int64(k)) }
+
 func (v *View) lookupRoot(ctx context.Context, s *snapshot, name string) (ID, error) {
-	return v.rootNode(ctx, s, kindOf(rootNames[:], name))
+	k := kindOf(rootNames[:], name)
+	if k != experimentsCSV && k != experimentsJSONL {
+		return v.rootNode(ctx, s, k)
+	}
+	size, err := v.tables(ctx, s.version) // another process may have brought the index further
+	return tableID(k, size.version), err
+}
+
+// tableAttr is what stat says of a table. Nothing is rendered for it.
+func (v *View) tableAttr(ctx context.Context, s *snapshot, id ID) (Attr, error) {
+	size, err := v.tables(ctx, s.version)
+	if err != nil {
+		return Attr{}, err
+	}
+	a := Attr{Mode: fileMode, Size: size.of(kind(id.entry()))}
+	if tableID(kind(id.entry()), size.version) != id {
+		content, ok := v.rendered.peek(id)
+		if !ok {
+			return Attr{}, ErrStale
+		}
+		a.Size = content.Size()
+	}
+	a.Mtime, err = v.newestTime(ctx, s)
+	return a, err
 }
 
 func (v *View) listRoot(ctx context.Context, s *snapshot, cookie uint64, yield func(uint64, Entry) bool) error {

@@ -3,8 +3,6 @@ package view
 import (
 	"bufio"
 	"context"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -20,65 +18,59 @@ var builtin = map[string]bool{
 	"tags": true,
 }
 
-// renderTable writes experiments.csv or experiments.jsonl.
-func (v *View) renderTable(ctx context.Context, k kind, w *bufio.Writer) error {
-	experiments, _, err := v.index.List(ctx, index.Query{})
+// renderTable writes experiments.csv or experiments.jsonl, if the index is still as it was when the node was made.
+func (v *View) renderTable(ctx context.Context, id ID, w *bufio.Writer) error {
+	size, err := v.tables(ctx, 0)
 	if err != nil {
 		return err
 	}
-	if k == experimentsJSONL {
-		var line []byte
-		for _, e := range experiments {
-			line = append(e.AppendJSON(line[:0]), '\n')
-			w.Write(line)
-		}
-		return nil
+	k := kind(id.entry())
+	if tableID(k, size.version) != id {
+		return ErrStale
 	}
-	writeExperiments(w, experiments)
-	return nil
+	t := &table{w: w}
+	if k == experimentsCSV {
+		t.header(size.columns)
+	}
+	var line []byte
+	_, at, err := v.index.Each(ctx, 0, func(e *index.Experiment) error {
+		if k == experimentsCSV {
+			t.experiment(e, e.Params.Flat("."), size.columns)
+			return nil
+		}
+		line = append(e.AppendJSON(line[:0]), '\n')
+		_, err := w.Write(line)
+		return err
+	})
+	if err == nil && at != size.version {
+		return ErrStale
+	}
+	return err
 }
 
-func writeExperiments(w *bufio.Writer, experiments []*index.Experiment) {
-	flat := make([]replicate.Values, len(experiments))
-	isParam, isMetric := make(map[string]bool), make(map[string]bool)
-	for i, e := range experiments {
-		flat[i] = e.Params.Flat(".")
-		for _, p := range flat[i] {
-			isParam[p.Name] = true
-		}
-		for _, m := range e.Metrics {
-			isMetric[m.Name] = true
-		}
-	}
-	params, metrics := slices.Sorted(maps.Keys(isParam)), slices.Sorted(maps.Keys(isMetric))
-	t := &table{w: w}
-	t.header(params, metrics, isParam, isMetric)
-	for i, e := range experiments {
-		t.experiment(e)
-		for _, name := range params {
-			t.value(flat[i], name)
-		}
-		t.metrics(e.Metrics, metrics)
-		t.end()
-	}
-}
+// width is how many cells a row has.
+func (c columnSet) width() int { return len(plainColumns) + len(c.Params) + 2*len(c.Metrics) }
+
+// plainColumns are the ones that every experiment has.
+var plainColumns = []string{"id", "name", "created", "status", "user", "host", "command", "tags", "duration", "commits"}
 
 // header names the columns as the query language does: what a plain name would not mean gets its qualified form.
-func (t *table) header(params, metrics []string, isParam, isMetric map[string]bool) {
-	for _, name := range []string{"id", "name", "created", "status", "user", "host", "command", "tags", "duration", "commits"} {
+func (t *table) header(columns columnSet) {
+	for _, name := range plainColumns {
 		t.cell(name)
 	}
-	taken := make(map[string]bool)
-	for _, m := range metrics {
+	taken, isMetric := make(map[string]bool), make(map[string]bool)
+	for _, m := range columns.Metrics {
 		taken[m], taken[m+".last"], taken[m+".best"] = true, true, true
+		isMetric[m] = true
 	}
-	for _, p := range params {
+	for _, p := range columns.Params {
 		if builtin[p] || taken[p] {
 			p = "param." + p
 		}
 		t.cell(p)
 	}
-	for _, m := range metrics {
+	for _, m := range columns.Metrics {
 		for _, of := range []string{".last", ".best"} {
 			name := m + of
 			if isMetric[name] {
@@ -90,7 +82,8 @@ func (t *table) header(params, metrics []string, isParam, isMetric map[string]bo
 	t.end()
 }
 
-func (t *table) experiment(e *index.Experiment) {
+// experiment writes a row.
+func (t *table) experiment(e *index.Experiment, params replicate.Values, columns columnSet) {
 	t.cell(string(e.ID))
 	t.cell(e.Name)
 	t.time(e.Created)
@@ -105,6 +98,11 @@ func (t *table) experiment(e *index.Experiment) {
 	}
 	t.cell(duration)
 	t.int(e.Commits)
+	for _, name := range columns.Params {
+		t.value(params, name)
+	}
+	t.metrics(e.Metrics, columns.Metrics)
+	t.end()
 }
 
 // metrics writes last and best of each column; both lists are sorted by name.

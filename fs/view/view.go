@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -79,8 +80,9 @@ type Index interface {
 	Version() int64
 	Instance() int64
 	Changes(ctx context.Context, since int64) (experiments, commits []int64, err error)
-	List(ctx context.Context, q index.Query) (experiments []*index.Experiment, notes []string, err error)
 	Resolve(ctx context.Context, ref string) (index.Target, error)
+	Goals() (metrics []replicate.Metric, primary bool)
+	Each(ctx context.Context, since int64, f func(*index.Experiment) error) (gone []int64, version int64, err error)
 	ByOrd(ctx context.Context, ord int64) (*index.Experiment, error)
 	CommitByOrd(ctx context.Context, ord int64) (*index.Commit, error)
 	Commit(ctx context.Context, id replicate.ID) (*index.Commit, error)
@@ -123,7 +125,8 @@ type View struct {
 	naming     sync.Mutex // held while names are read from the index
 	refreshing sync.Mutex // held by Refresh
 
-	size sizer
+	size  sizer
+	tally tally
 
 	synced    chan struct{} // closed when the first sync is over, or was never needed
 	firstSync sync.Once
@@ -145,6 +148,7 @@ func New(x Index, r *repository.Repository, cacheDir string) (*View, error) {
 		series:   newCache[seriesKey, *series](keptSeries),
 		synced:   make(chan struct{}),
 	}
+	v.tally.path = filepath.Join(cacheDir, tallyFile)
 	version := x.Version()
 	v.current.Store(newSnapshot(version))
 	if version > 0 {
@@ -308,6 +312,8 @@ func (v *View) Attr(ctx context.Context, id ID) (Attr, error) {
 		return Attr{Mode: linkMode, Size: int64(len(target)), Mtime: t}, err
 	case growingOf:
 		return v.growingAttr(ctx, s, id)
+	case rootFile:
+		return v.tableAttr(ctx, s, id)
 	}
 	content, err := v.render(ctx, s, id)
 	if err != nil {
@@ -328,6 +334,15 @@ func (v *View) Link(ctx context.Context, id ID) (string, error) {
 	}
 	target, _, err := v.target(ctx, s, id)
 	return target, err
+}
+
+// Open makes ready what Content returns. Where that is no more what Attr said, the error is ErrStale, and the name stands for another node.
+func (v *View) Open(ctx context.Context, id ID) error {
+	if id.class() != rootFile {
+		return nil
+	}
+	_, err := v.Content(ctx, id)
+	return err
 }
 
 // Content returns the bytes of a file, verified. Those of a growing file are what there is at each reading.

@@ -1,0 +1,69 @@
+package index
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/replicate/replicate"
+)
+
+// Each calls f with every living experiment that changed after a version, by creation, and returns the ordinals of those that changed and
+// are gone, and the version that all this is of. It is for tables of everything: a few experiments are held at a time, and what List
+// leaves out is left out here. An error of f ends it.
+func (x *Index) Each(ctx context.Context, since int64, f func(*Experiment) error) (gone []int64, version int64, err error) {
+	began := false
+	err = x.read(ctx, "list experiments", func(t *reading) error {
+		if began { // the file was damaged, and f has seen a part of it
+			return replicate.Errorf(replicate.Unavailable, "the index was made again meanwhile")
+		}
+		began = true
+		if err := t.QueryRowContext(ctx, "SELECT version FROM meta").Scan(&version); err != nil {
+			return err
+		}
+		rows, dead, err := t.changed(ctx, since)
+		if err != nil {
+			return err
+		}
+		gone = dead
+		for batch := range slices.Chunk(rows, batchRows) {
+			experiments, err := t.experiments(ctx, batch)
+			if err != nil {
+				return err
+			}
+			for _, e := range experiments {
+				if err := f(e); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return gone, version, err
+}
+
+// changed returns the experiments that changed after a version: the living ones by creation, and the others.
+func (t *reading) changed(ctx context.Context, since int64) (rows []found, gone []int64, err error) {
+	where := living.experiments
+	if since > 0 {
+		where = fmt.Sprintf("version > 1 AND version > %d", since)
+	}
+	all, err := t.query(ctx, "SELECT ord, "+living.experiments+" FROM experiment WHERE "+where+" ORDER BY created, id")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer all.Close()
+	for all.Next() {
+		var ord int64
+		var lives bool
+		if err := all.Scan(&ord, &lives); err != nil {
+			return nil, nil, err
+		}
+		if lives {
+			rows = append(rows, found{ord: ord})
+		} else {
+			gone = append(gone, ord)
+		}
+	}
+	return rows, gone, all.Err()
+}
