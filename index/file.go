@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"modernc.org/sqlite"
@@ -84,6 +85,10 @@ var settings = []string{
 
 // openFile opens or makes the database at path, "" for one in memory.
 func openFile(ctx context.Context, path string) (*sql.DB, error) {
+	return openWith(ctx, path, settings)
+}
+
+func openWith(ctx context.Context, path string, settings []string) (*sql.DB, error) {
 	dsn := url.URL{Scheme: "file", Opaque: ":memory:"}
 	if path != "" {
 		if err := makePrivate(path); err != nil {
@@ -96,8 +101,8 @@ func openFile(ctx context.Context, path string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if path == "" {
-		db.SetMaxOpenConns(1) // each connection would have a database of its own
+	if path == "" || slices.Contains(settings, buildAlone) {
+		db.SetMaxOpenConns(1) // each connection would have a database, or a journal, of its own
 	}
 	if err := prepare(ctx, db); err != nil {
 		return nil, errors.Join(err, db.Close())

@@ -14,6 +14,7 @@ import (
 // and written by flush.
 type fold struct {
 	db         *sql.DB
+	repository *repository.Repository // for the points of a stream, when summaries do not do
 	options    *Options
 	beats      map[replicate.ID]time.Duration
 	beatsAgain func(context.Context) (map[replicate.ID]time.Duration, error) // nil once it was asked

@@ -45,6 +45,11 @@ func history(t *testing.T, random *rand.Rand) []repository.Record {
 				r.Commit.Row = before()
 				add(r)
 			}
+			if loss := c.Metrics[0].Value; random.IntN(2) == 0 && loss.IsNumber() && !loss.IsNaN() { // a point of the stream too
+				p := &replicate.Point{Value: loss, Step: c.Step, N: int64(100 + seq)}
+				add(repository.Record{Stream: &repository.StreamRow{Stream: repository.MetricsStream, Experiment: e, Writer: "00000000000000aa",
+					From: p.N, To: p.N + 1, Inline: []byte{1}, Row: before(), Summary: map[string]replicate.Summary{"loss": {First: p, Last: p, Min: p, Max: p}}}})
+			}
 			if random.IntN(4) == 0 {
 				add(deleteRecord(c.ID, at()))
 			}
@@ -170,8 +175,17 @@ func model(records []repository.Record) string {
 				min, lowest = &f, v.String()
 			}
 		}
+		isKilled := func(p *replicate.Point) bool { // a point of dead commits only
+			has, alive := false, false
+			for _, c := range commits {
+				if loss, _ := c.Commit.Metrics.Get("loss"); c.Commit.Experiment == e && c.Commit.Step == p.Step && loss.Equal(p.Value) {
+					has, alive = true, alive || slices.Contains(living, string(c.Commit.ID[:3]))
+				}
+			}
+			return has && !alive
+		}
 		for _, r := range records {
-			if s := r.Stream; s != nil && s.Experiment == e && !dead(s.Row, e) {
+			if s := r.Stream; s != nil && s.Experiment == e && !dead(s.Row, e) && !isKilled(s.Summary["loss"].Min) {
 				look(s.Summary["loss"].Min.Value)
 			}
 		}

@@ -33,6 +33,7 @@ type Index struct {
 	file     sync.RWMutex // guards the rest: held for reading by every use, for writing while the file is replaced
 	db       *sql.DB
 	path     string // "" in memory
+	building string // the file that is open instead, until the first sync has filled it; else ""
 	inMemory error  // why
 }
 
@@ -60,12 +61,12 @@ func (x *Index) Goals() (metrics []replicate.Metric, primary bool) {
 	return x.options.Metrics, x.options.Primary
 }
 
-// open opens the file, a new one if it is damaged, none if there can be none.
+// open opens the file, begins a new one if there is none or it is damaged, does without if there can be none.
 func (x *Index) open(ctx context.Context) error {
-	db, err := openFile(ctx, x.path)
+	db, err := x.openOrBuild(ctx)
 	if isDamaged(err) {
 		if err = removeFile(x.path); err == nil {
-			db, err = openFile(ctx, x.path)
+			db, err = x.openOrBuild(ctx)
 		}
 	}
 	if isUnwritable(err) {
@@ -105,7 +106,7 @@ func (x *Index) run(f func(db *sql.DB) error) error {
 func (x *Index) rebuild(ctx context.Context) error {
 	x.file.Lock()
 	defer x.file.Unlock()
-	if err := errors.Join(x.db.Close(), removeFile(x.path)); err != nil {
+	if err := errors.Join(x.db.Close(), x.abandon(), removeFile(x.path)); err != nil {
 		return err
 	}
 	return x.open(ctx)
@@ -116,6 +117,7 @@ func (x *Index) leaveFile(ctx context.Context, why error) error {
 	x.file.Lock()
 	defer x.file.Unlock()
 	x.db.Close() // what could not be written is not needed
+	x.abandon()
 	x.inMemory, x.path = why, ""
 	return x.open(ctx)
 }
@@ -131,7 +133,7 @@ func (x *Index) InMemory() error {
 func (x *Index) Close() error {
 	x.file.Lock()
 	defer x.file.Unlock()
-	return wrap("close index", x.db.Close())
+	return wrap("close index", errors.Join(x.db.Close(), x.abandon()))
 }
 
 // Version grows with every change that Sync made. Instance changes when ordinals were lost.

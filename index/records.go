@@ -164,6 +164,7 @@ func (f *fold) addCommit(ctx context.Context, r *repository.Record) error {
 	}
 	f.commits++
 	f.pendingCommits++
+	p.rescan = p.rescan || dead
 	if !dead {
 		p.addCommit(&Commit{Ord: f.commits, Commit: *c}, f.options)
 	}
@@ -207,7 +208,11 @@ func (f *fold) stream(ctx context.Context, r *repository.Record) error {
 		return err
 	}
 	p.touched = true
-	if r.Stream.Stream == repository.MetricsStream && !v.killed(p.deletedAt) {
+	switch {
+	case r.Stream.Stream != repository.MetricsStream || v.killed(p.deletedAt):
+	case p.hasKilled:
+		p.rescan = true
+	default:
 		p.byStream.addSummaries(r.Stream.Writer, r.Stream.Summary)
 	}
 	return nil

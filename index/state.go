@@ -21,6 +21,7 @@ type state struct {
 	lastSet   int64   // highest time of its Set records
 	light     replicate.Experiment
 	commits   int64 // living ones
+	hasKilled bool  // there are dead ones: what comes of the stream may be theirs
 	latest    *Commit
 	best      *Commit // by the primary metric as the process that folded saw it
 	byCommit  spans   // over living commits

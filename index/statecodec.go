@@ -85,6 +85,7 @@ func (s *state) appendTo(dst []byte) []byte {
 	for _, n := range []int64{s.row.at, int64(s.row.hash), s.deletedAt, s.lastSet, s.commits} {
 		w.varint(n)
 	}
+	w.bool(s.hasKilled)
 	w.experiment(&s.light)
 	w.commit(s.latest)
 	if s.best != nil && s.latest != nil && s.best.ID == s.latest.ID {
@@ -104,6 +105,7 @@ func parseState(ord int64, id replicate.ID, doc []byte) (*state, error) {
 	s := &state{ord: ord, id: id}
 	s.row = version{r.varint(), uint64(r.varint())}
 	s.deletedAt, s.lastSet, s.commits = r.varint(), r.varint(), r.varint()
+	s.hasKilled = r.bool()
 	s.light = r.experiment()
 	s.light.ID = id
 	s.latest = r.commit(id)

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/repository"
 )
 
 // mark is one value of a metric and what puts it in order among the others: commits by (step, seq, time, id), points of streams
@@ -79,6 +80,25 @@ func (s spans) addSummaries(writer string, summaries map[string]replicate.Summar
 		for _, p := range []*replicate.Point{summary.Min, summary.Max} {
 			if p != nil {
 				to.bound(&mark{p.Value, p.Step, p.N, 0, writer})
+			}
+		}
+	}
+}
+
+// addPoint takes the point at position n of the stream of a writer in.
+func (s spans) addPoint(writer string, n int64, p *repository.Point) {
+	for _, m := range p.Metrics {
+		s.of(m.Name).add(mark{m.Value, p.Step, n, 0, writer})
+	}
+}
+
+// join takes in what other spans have.
+func (s spans) join(other spans) {
+	for metric, from := range other {
+		to := s.of(metric)
+		for _, m := range from.marks() {
+			if m != nil {
+				to.add(*m)
 			}
 		}
 	}

@@ -21,6 +21,12 @@ func (x *Index) Sync(ctx context.Context) (warnings []error, err error) {
 		return err
 	}
 	err = x.use(ctx, sync)
+	if err == nil {
+		var behind bool
+		if behind, err = x.publish(ctx); behind {
+			err = x.use(ctx, sync)
+		}
+	}
 	if isUnwritable(err) && x.InMemory() == nil {
 		if err = x.leaveFile(ctx, err); err == nil {
 			err = x.use(ctx, sync)
@@ -39,7 +45,7 @@ func (x *Index) sync(ctx context.Context, db *sql.DB) (warnings []error, err err
 	if err := x.seen.load(ctx, db); err != nil {
 		return nil, err
 	}
-	f := &fold{db: db, options: &x.options, beats: beats, beatsAgain: x.repository.Heartbeats}
+	f := &fold{db: db, repository: x.repository, options: &x.options, beats: beats, beatsAgain: x.repository.Heartbeats}
 	defer f.rollback(ctx)
 	var fetched error
 	var read []objectName
