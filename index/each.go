@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
 	"slices"
 
@@ -48,22 +49,14 @@ func (t *reading) changed(ctx context.Context, since int64) (rows []found, gone 
 	if since > 0 {
 		where = fmt.Sprintf("version > 1 AND version > %d", since)
 	}
-	all, err := t.query(ctx, "SELECT ord, "+living.experiments+" FROM experiment WHERE "+where+" ORDER BY created, id")
-	if err != nil {
-		return nil, nil, err
-	}
-	defer all.Close()
-	for all.Next() {
-		var ord int64
-		var lives bool
-		if err := all.Scan(&ord, &lives); err != nil {
-			return nil, nil, err
-		}
-		if lives {
+	text := "SELECT ord, " + living.experiments + " FROM experiment WHERE " + where + " ORDER BY created, id"
+	err = t.rows(ctx, 2, text, func(row []driver.Value) error {
+		if ord := row[0].(int64); row[1].(int64) != 0 {
 			rows = append(rows, found{ord: ord})
 		} else {
 			gone = append(gone, ord)
 		}
-	}
-	return rows, gone, all.Err()
+		return nil
+	})
+	return rows, gone, err
 }

@@ -2,7 +2,7 @@ package index
 
 import (
 	"context"
-	"database/sql"
+	"database/sql/driver"
 	"time"
 
 	"github.com/replicate/replicate"
@@ -27,22 +27,10 @@ func (x *Index) CommitNames(ctx context.Context) ([]Name, error) {
 
 func (x *Index) ids(ctx context.Context, query string) (all []Name, err error) {
 	err = x.read(ctx, "list ids", func(t *reading) error {
-		rows, err := t.query(ctx, query)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var n Name
-			var id sql.RawBytes
-			var changed int64
-			if err := rows.Scan(&n.Ord, &id, &changed); err != nil {
-				return err
-			}
-			n.ID, n.Changed = idOf(id), timeOf(changed)
-			all = append(all, n)
-		}
-		return rows.Err()
+		return t.rows(ctx, 3, query, func(row []driver.Value) error {
+			all = append(all, Name{row[0].(int64), idOf(blobOf(row[1])), timeOf(row[2].(int64))})
+			return nil
+		})
 	})
 	return all, err
 }
