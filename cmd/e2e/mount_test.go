@@ -232,3 +232,42 @@ func TestMountRefuses(t *testing.T) {
 	refused("apt install fuse3", 1, "unshare", inNamespace(
 		"for f in fusermount3 fusermount; do if test -e /usr/bin/$f; then mount --bind /dev/null /usr/bin/$f || exit; fi; done; exec setpriv --reuid 65534 --regid 65534 --clear-groups")...)
 }
+
+// TestHostileTreeOfAnOrdinaryUser mounts a tree of everything by fusermount3, as somebody whom permissions stop, and compares as the same:
+// nobody else can enter. A mount namespace has a /dev/fuse for everybody.
+func TestHostileTreeOfAnOrdinaryUser(t *testing.T) {
+	require.Root(t)
+	require.Fuse(t)
+	for _, program := range []string{"fusermount3", "unshare", "setpriv", "rsync", "tar"} {
+		require.Program(t, program)
+	}
+	l := newLab(t)
+	tr := hostileTree(t, l.path("tree"))
+	l.must(os.Remove(tr.path("sizes/sparse")))
+	mnt, dev := filepath.Join(l.home, "mnt"), t.TempDir()
+	l.must(os.Mkdir(mnt, 0o755))
+	l.asNobody()
+	tr.setTimes()
+	ids, _ := l.commits("2")
+	l.user = nil
+	const asRoot = `mount -t tmpfs none "$1" && mknod -m 0666 "$1/fuse" c 10 229 && mount --bind "$1/fuse" /dev/fuse &&
+		exec setpriv --reuid 65534 --regid 65534 --clear-groups bash -e -o pipefail -c "$2" bash "$3" "$4"`
+	const asNobody = `
+		replicate mount "$1" && trap 'replicate umount "$1"' EXIT
+		there=$1/commits/$2/tree
+		hash() { tar --sort=name --format=posix --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime --owner=0 --group=0 --hard-dereference -C "$1" -cf - . | sha256sum; }
+		same() {
+			diff -r --no-dereference tree "$1"
+			rsync -nrlptc --delete --itemize-changes tree/ "$1/"
+			test "$(hash tree)" = "$(hash "$1")" || echo "another hash of tar: $1"
+		}
+		same "$there"
+		cp -a "$there" "$HOME/copy"
+		same "$HOME/copy"
+		touch "$there/modes/0644" 2>/dev/null && echo "$there is writable"
+		grep -q "^[^ ]* $1 fuse.replicate .*user_id=65534" /proc/mounts && echo compared`
+	out, stderr, code := l.try("unshare", "-m", "sh", "-c", asRoot, "sh", dev, asNobody, mnt, ids[1][:7])
+	if code != 0 || out != mnt+"\ncompared\n" {
+		t.Errorf("exit code %d\n%.3000s\n%.3000s", code, out, stderr)
+	}
+}
