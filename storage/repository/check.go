@@ -124,17 +124,11 @@ func (r *Record) ids() (experiment, commit replicate.ID) {
 
 // effective drops rows that a reader does not need: those published again later, and stretches of streams that another row contains.
 func effective(rows []Record) []Record {
-	type streamKey struct {
-		experiment replicate.ID
-		stream     StreamKind
-		writer     string
-	}
 	byID := map[replicate.ID]Record{}
 	streams := map[streamKey][]Record{}
 	for _, r := range rows {
 		if s := r.Stream; s != nil {
-			key := streamKey{s.Experiment, s.Stream, s.Writer}
-			streams[key] = append(streams[key], r)
+			streams[s.key()] = append(streams[s.key()], r)
 			continue
 		}
 		experiment, commit := r.ids()
@@ -158,9 +152,7 @@ func later(a, b Record) bool {
 
 // maximal returns the rows of one writer's stream that none supersedes.
 func maximal(rows []Record) (kept []Record) {
-	slices.SortFunc(rows, func(a, b Record) int {
-		return cmp.Or(cmp.Compare(a.Stream.From, b.Stream.From), cmp.Compare(b.Stream.To, a.Stream.To), bytes.Compare(a.Hash[:], b.Hash[:]))
-	})
+	slices.SortFunc(rows, widestFirst)
 	reached := int64(-1)
 	for _, r := range rows {
 		if r.Stream.To > reached {

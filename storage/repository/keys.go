@@ -52,8 +52,11 @@ func isLogKey(key string) bool {
 // indexKey names a segment by its generation, 1 to 9, and its first frame.
 func indexKey(generation int, first []byte) string {
 	h := hashOf(first)
-	return indexPrefix + strconv.Itoa(generation) + "-" + hex.EncodeToString(h[:shortHash])
+	return generationPrefix(generation) + hex.EncodeToString(h[:shortHash])
 }
+
+// generationPrefix begins the keys of the segments of a generation.
+func generationPrefix(generation int) string { return indexPrefix + strconv.Itoa(generation) + "-" }
 
 // parseIndexKey returns the generation and the name of a segment.
 func parseIndexKey(key string) (generation int, name [shortHash]byte, ok bool) {

@@ -46,6 +46,8 @@ type Repository struct {
 	timing   timing
 	cache    *Cache       // nil: nothing is kept beyond this process
 	underway atomic.Int64 // bytes of frames that were asked for and are not here
+	crowd    crowd
+	serial   bool // one request at a time: for a simulation that must run the same twice
 }
 
 // Open reads replicate.json. An error of kind NotFound means that the storage is empty: there is no repository yet. A storage that
@@ -175,6 +177,14 @@ func makeConfig(ctx context.Context, store storage.Store) (config, error) {
 		return config{}, err
 	}
 	return readConfig(ctx, store)
+}
+
+// atOnce is how many requests of a kind may be under way.
+func (r *Repository) atOnce(n int) int {
+	if r.serial {
+		return 1
+	}
+	return n
 }
 
 // readObject reads up to n bytes of an object from off, to its end if n < 0.

@@ -52,6 +52,7 @@ type segmentBlock struct {
 // A segmentDirectory says where the lines of a segment are, and which objects they came from.
 type segmentDirectory struct {
 	Inputs []string // keys
+	Part   bool     // the records of the inputs are in other segments too
 	Blocks []segmentBlock
 }
 
@@ -152,6 +153,8 @@ func (d *segmentDirectory) head(c *cursor) error {
 			version, err = c.count(math.MaxInt64)
 		case "inputs":
 			d.Inputs, err = c.texts()
+		case "part":
+			d.Part, err = c.bool()
 		default:
 			err = c.skip(0)
 		}

@@ -3,6 +3,7 @@ package repository
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,21 +14,45 @@ import (
 // encodeSegment returns the segment of records, which need their lines and hashes, and its key. They are sorted; of equal lines one is kept. Digests
 // are given as records of their lines. inputs are the keys of the objects that the segment is to stand for.
 func encodeSegment(generation int, records []Record, inputs []string) (key string, object []byte, err error) {
+	return encodeOrigin(generation, records, origin{inputs: inputs})
+}
+
+// An origin says what a segment was made of.
+type origin struct {
+	inputs []string // keys of objects
+	part   bool     // other segments hold the rest of what they say
+}
+
+// errLargeSegment says that records must become several segments.
+var errLargeSegment = errors.New("too large for one segment")
+
+func encodeOrigin(generation int, records []Record, from origin) (key string, object []byte, err error) {
 	w := segmentWriter{object: make([]byte, segmentFirst)}
-	w.directory = append(w.directory, `{"segment":1,"inputs":[`...)
-	for i, input := range inputs {
+	w.directory = append(w.directory, `{"segment":1,`...)
+	if from.part {
+		w.directory = append(w.directory, `"part":true,`...)
+	}
+	w.directory = append(w.directory, `"inputs":[`...)
+	for i, input := range from.inputs {
 		if i > 0 {
 			w.directory = append(w.directory, ',')
 		}
 		w.directory = replicate.AppendJSONString(w.directory, input)
 	}
 	w.directory = append(w.directory, "]}\n"...)
+	raw := 0
 	for _, p := range placed(records) {
 		w.add(p)
+		raw += len(p.Line) + 1
 	}
 	w.flush()
-	if len(w.object)+len(w.directory) > MaxObject || len(w.directory) > maxRaw || generation < 1 || generation > 9 {
-		return "", nil, replicate.Errorf(replicate.Usage, "write segment of generation %d: %d records are too large", generation, len(records))
+	if len(w.object)+len(w.directory) > MaxObject || len(w.directory) > maxRaw || raw > maxSegmentRaw {
+		err = errLargeSegment
+	} else if generation < 1 || generation > lastGeneration {
+		err = errors.New("no such generation")
+	}
+	if err != nil {
+		return "", nil, replicate.Errorf(replicate.Usage, "write segment of generation %d, %d records: %w", generation, len(records), err)
 	}
 	key, object = w.finish(generation)
 	return key, object, nil

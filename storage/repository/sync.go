@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -62,11 +63,11 @@ type syncer struct {
 // pass lists, and yields what is new. It reports whether another pass must look for records that moved meanwhile.
 func (s *syncer) pass(ctx context.Context) (again bool, err error) {
 	// log/ before index/, as records move from there to here: in the other order, one that moves in between is seen in neither.
-	logs, err := s.list(ctx, logPrefix)
+	logs, err := s.list(ctx, logPrefix, 0)
 	if err != nil {
 		return false, err
 	}
-	segments, err := s.list(ctx, indexPrefix)
+	segments, err := s.list(ctx, indexPrefix, 1, 2, 3, 4, 5, 6, 7, 8)
 	if err != nil {
 		return false, err
 	}
@@ -74,30 +75,28 @@ func (s *syncer) pass(ctx context.Context) (again bool, err error) {
 		return s.repository.readDoomed(ctx)
 	})
 	gone := len(s.gone)
-	err = s.fetch(ctx, logs, getsAtOnce, func(ctx context.Context, o storage.Object, emit func(Batch)) error {
+	err = s.fetch(ctx, logs, s.repository.atOnce(getsAtOnce), func(ctx context.Context, o storage.Object, emit func(Batch)) error {
 		return s.repository.readLog(ctx, o, doomed, emit)
 	})
 	if err != nil || s.stopped {
 		return false, err
 	}
-	err = s.fetch(ctx, segments, segmentsAtOnce, func(ctx context.Context, o storage.Object, emit func(Batch)) error {
+	err = s.fetch(ctx, segments, s.repository.atOnce(segmentsAtOnce), func(ctx context.Context, o storage.Object, emit func(Batch)) error {
 		return s.repository.readSegment(ctx, o, s.known, emit)
 	})
 	return len(s.gone) > gone && !s.stopped, err
 }
 
-// list returns the objects below a prefix that are neither known nor read nor gone.
-func (s *syncer) list(ctx context.Context, prefix string) ([]storage.Object, error) {
-	var objects []storage.Object
-	for o, err := range s.repository.store.List(ctx, prefix, "") {
-		if err != nil {
-			return nil, err
-		}
-		if isRecords(o.Key) && !s.done[o.Key] && !s.gone[o.Key] && !s.known(o.Key) {
-			objects = append(objects, o)
-		}
+// list returns the objects below a prefix, where some generations are, that are neither known nor read nor gone.
+func (s *syncer) list(ctx context.Context, prefix string, generations ...int) ([]storage.Object, error) {
+	objects, err := s.repository.list(ctx, prefix)
+	if err != nil {
+		return nil, err
 	}
-	return objects, nil
+	s.repository.crowd.note(objects, generations...)
+	return slices.DeleteFunc(objects, func(o storage.Object) bool {
+		return !isRecords(o.Key) || s.done[o.Key] || s.gone[o.Key] || s.known(o.Key)
+	}), nil
 }
 
 // isRecords reports whether a key is that of an object of records. All others are ignored.

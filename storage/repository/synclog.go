@@ -18,8 +18,8 @@ func (r *Repository) readLog(ctx context.Context, o storage.Object, doomed doome
 	batch := Batch{Key: o.Key, Records: records[:0], Err: damage, Settled: damage == nil}
 	for _, record := range records {
 		verdict := sound
-		if row := record.row(); row != nil && len(row.Packs) > 0 && o.Time.After(row.Before) {
-			if verdict, err = r.judge(ctx, doomed, row.Packs); err != nil {
+		if record.isLate(o) {
+			if verdict, err = r.judge(ctx, doomed, record.row().Packs); err != nil {
 				return r.failed("read", o.Key, err)
 			}
 		}
@@ -30,6 +30,12 @@ func (r *Repository) readLog(ctx context.Context, o storage.Object, doomed doome
 	}
 	emit(batch)
 	return nil
+}
+
+// isLate reports whether a record of the log object o landed later than it should have, so that its packs may be gone.
+func (r *Record) isLate(o storage.Object) bool {
+	row := r.row()
+	return row != nil && len(row.Packs) > 0 && o.Time.After(row.Before)
 }
 
 // row returns what a record that carries data has in common with others of its kind, nil for all other records.

@@ -25,8 +25,12 @@ func (r *Repository) readSegment(ctx context.Context, o storage.Object, known fu
 	if err != nil {
 		return err
 	}
-	last := Batch{Key: o.Key, Inputs: s.directory.Inputs}
-	if len(last.Inputs) == 0 || slices.ContainsFunc(last.Inputs, func(key string) bool { return !known(key) }) {
+	inputs := s.directory.Inputs
+	last := Batch{Key: o.Key}
+	if !s.directory.Part {
+		last.Inputs = inputs
+	}
+	if len(inputs) == 0 || slices.ContainsFunc(inputs, func(key string) bool { return !known(key) }) {
 		if err := s.fetch(ctx, r); err != nil {
 			return err
 		}
