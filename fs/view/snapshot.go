@@ -2,6 +2,7 @@ package view
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"sync"
 
@@ -133,6 +134,7 @@ func (v *View) Refresh(ctx context.Context) ([]Change, error) {
 	v.refreshing.Lock()
 	defer v.refreshing.Unlock()
 	warnings, err := v.index.Sync(ctx)
+	v.merges.Begin(v.repo, rand.Reader)
 	defer v.firstSync.Do(func() { close(v.synced) })
 	if err == nil {
 		err = v.fresh()

@@ -128,6 +128,8 @@ type View struct {
 	size  sizer
 	tally tally
 
+	merges repository.Merges
+
 	synced    chan struct{} // closed when the first sync is over, or was never needed
 	firstSync sync.Once
 }
@@ -178,7 +180,10 @@ func NewCommit(ctx context.Context, x Index, r *repository.Repository, cacheDir 
 }
 
 // Close gives back what the view holds.
-func (v *View) Close() error { return v.index.Close() }
+func (v *View) Close() error {
+	v.merges.Stop()
+	return v.index.Close()
+}
 
 // Life says what a reader may keep of a node.
 func (v *View) Life(id ID) Life { return v.node(id).Life() }

@@ -173,6 +173,11 @@
 //	last    a skippable frame: the directory as zstd: a line with version and the keys of the inputs, then for each block a line with kind, off,
 //	        stored, raw, first and last experiment, hash
 //
+// A segment holds what its inputs said, but for what nobody needs: rows that a deletion in it killed more than a week before, stretches of
+// streams that another one in it supersedes, late rows that never can be believed. Inputs are of one generation, and what is made of them is of the
+// next one, up to 9. Whoever has read all inputs need not read the segment; whoever has read the segment need not read its inputs, unless
+// the first line of the directory says "part":true: then other segments hold the rest of them.
+//
 // # Invariants
 //
 // What must hold, or data is lost:

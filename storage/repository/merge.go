@@ -43,6 +43,8 @@ const (
 	// rarely done twice.
 	mergeOneIn = 4
 	mergeDelay = 10 * time.Second
+	// lookOneIn: a writer looks once in so many commits.
+	lookOneIn = 64
 )
 
 // A crowd counts the objects of records by generation, as the last listing showed them: segments only if they are small.
@@ -95,34 +97,54 @@ func (r *Repository) MergeDue() bool {
 
 // Merges are the merges of somebody who lives on: a writer, a mount. The zero value is ready.
 type Merges struct {
-	mu     sync.Mutex // guards cancel and stopped
+	mu     sync.Mutex // guards cancel and over
 	cancel context.CancelFunc
 	over   bool
 	work   sync.WaitGroup
 }
 
-// Begin merges in the background if a merge is due: after some seconds, and one time in four, so that not everybody does who sees that it is. random
-// decides. Errors are of no interest: somebody else will merge.
+// Begin merges in the background if the last Sync saw that a merge is due: after some seconds, and one time in four, so that not everybody
+// does who saw it. random decides. Errors are of no interest: somebody else will merge.
 func (m *Merges) Begin(r *Repository, random io.Reader) {
-	delay, wanted := mergeDelayOf(random)
+	if delay, wanted := mergeDelayOf(random); wanted && r.MergeDue() {
+		m.begin(func(ctx context.Context) { mergeAfter(ctx, r, delay) })
+	}
+}
+
+// Look is Begin for who does not sync: it looks whether a merge is due.
+func (m *Merges) Look(r *Repository, random io.Reader) {
+	if delay, wanted := mergeDelayOf(random); wanted {
+		m.begin(func(ctx context.Context) {
+			if r.look(ctx) == nil && r.MergeDue() {
+				mergeAfter(ctx, r, delay)
+			}
+		})
+	}
+}
+
+func (m *Merges) begin(work func(context.Context)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !r.MergeDue() || !wanted || m.over || m.cancel != nil {
+	if m.over || m.cancel != nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
 	m.work.Go(func() {
-		select {
-		case <-time.After(delay):
-			_ = r.Merge(ctx)
-		case <-ctx.Done():
-		}
+		work(ctx)
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.cancel()
 		m.cancel = nil
 	})
+}
+
+func mergeAfter(ctx context.Context, r *Repository, delay time.Duration) {
+	select {
+	case <-time.After(delay):
+		_ = r.Merge(ctx) // the next one tries again
+	case <-ctx.Done():
+	}
 }
 
 // Stop ends what is going on and begins nothing more.

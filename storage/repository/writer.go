@@ -40,6 +40,7 @@ type Writer struct {
 	closed  bool
 	flushed time.Time
 	flushes sync.WaitGroup
+	merges  Merges
 	noted   map[string]bool
 
 	mu      sync.Mutex // guards what follows
@@ -311,6 +312,7 @@ func (w *Writer) End(ctx context.Context, status replicate.Status, fields map[st
 		return nil
 	}
 	w.closed = true
+	w.merges.Stop()
 	w.flushes.Wait()
 	err := w.end(ctx, status, fields)
 	w.streams.close()
