@@ -150,7 +150,7 @@ func (c *captor) large(ctx context.Context, j *errand) (captured, error) {
 	var err error
 	got.torn, err = c.stable(j, func(f *os.File) (int64, error) {
 		size := j.stat.size
-		chunks := newChunker(io.LimitReader(f, size), forcedCuts(j.path, f, size))
+		chunks := newChunker(&source{file: f, size: size}, forcedCuts(j.path, f, size))
 		chunks.follow(known.sequence)
 		sum := blake3.New()
 		p.reset(size)

@@ -123,6 +123,7 @@ func ends(b []byte) bool {
 // A chunker cuts what it reads into chunks. It works at the speed of memory; it is not safe for use by several goroutines.
 type chunker struct {
 	r          io.Reader
+	sparse     *source                  // r, if that knows its holes
 	swap       func(full []byte) []byte // returns what takes the place of a full buffer; nil: the same one
 	forced     []int64                  // ascending offsets, all ahead of pos
 	trail      *trail                   // nil: nothing is known of the file
@@ -141,7 +142,9 @@ const chunkBuffer = 2 * maxChunk
 
 // newChunker reads from r, which is at offset 0 of a file. Chunks end at the forced offsets, if not before.
 func newChunker(r io.Reader, forced []int64) *chunker {
-	return &chunker{r: r, forced: forced}
+	c := &chunker{r: r, forced: forced}
+	c.sparse, _ = r.(*source)
+	return c
 }
 
 // follow says what chunks the file had, which makes it faster to find those it still has. It changes no cut.
@@ -160,6 +163,9 @@ func (c *chunker) next() ([]byte, error) {
 	if len(c.forced) > 0 {
 		limit = int(min(c.forced[0]-c.pos, maxChunk))
 	}
+	if limit == maxChunk && c.sparse != nil && c.sparse.hole(c.pos) >= maxChunk {
+		return c.skip(), nil
+	}
 	c.summed = 0
 	n := c.again(limit)
 	if n == 0 {
@@ -170,11 +176,26 @@ func (c *chunker) next() ([]byte, error) {
 	}
 	c.chunk = c.buf[c.start : c.start+n : c.start+n]
 	c.start += n
-	c.pos += int64(n)
+	c.passed()
+	return c.chunk, nil
+}
+
+// passed goes on behind the chunk.
+func (c *chunker) passed() {
+	c.pos += int64(len(c.chunk))
 	if c.trail != nil {
 		c.trail.passed(c.hash())
 	}
-	return c.chunk, nil
+}
+
+// skip returns a chunk of a hole without reading what has not been read of it.
+func (c *chunker) skip() []byte {
+	c.chunk, c.sum, c.summed = zeros().data, zeros().hash, maxChunk
+	buffered := min(c.end-c.start, maxChunk)
+	c.start += buffered
+	c.sparse.skip(maxChunk - buffered)
+	c.passed()
+	return c.chunk
 }
 
 // hash returns the hash of the chunk that next returned.
