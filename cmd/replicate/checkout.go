@@ -62,6 +62,7 @@ func (s *session) checkout(c *cli.Context) error {
 		Dir:      dir,
 		Paths:    c.StringSlice("path"),
 		Keep:     kept,
+		Project:  s.project.Root,
 		Replace:  func(paths []string) error { return s.mayReplace(dir, paths, c.Bool("force")) },
 		Progress: progress.update,
 	})

@@ -21,6 +21,7 @@ type CheckoutOptions struct {
 	Paths    []string                   // files or whole directories of the tree; empty: everything
 	Replace  func(paths []string) error // called before anything is written with the paths that hold something else now; an error stops it. nil: replace
 	Keep     string                     // folder that replaced files are moved to, "" to drop them
+	Project  string                     // the root of a project whose commits find what was written stored, if Dir is in it; "" for none
 	Progress func(done, total int64)    // bytes; called by one goroutine at a time; may be nil
 }
 
@@ -87,6 +88,7 @@ func (c *checkout) run(ctx context.Context, t *Tree, entries []*Entry) error {
 	err := c.makeFolders()
 	if err == nil {
 		err = c.write(ctx)
+		c.remember(ctx)
 	}
 	// Also after an error: folders that were made writable get back what they had.
 	return cmp.Or(err, c.finishFolders())

@@ -18,7 +18,7 @@ type errand struct {
 	index int // in the entries of the snapshot
 	path  string
 	stat  stat
-	base  *Entry // what the parent has at the path, if that is a file
+	base  *Entry // what stood at the path when it was looked at last, in the parent or in another experiment, if that was a file
 
 	carried *Entry // the file is this one of the parent, whatever stands at the path
 	source  string // where to read it, if that is not its path in the project

@@ -56,10 +56,10 @@ func (s *snapshot) index() {
 	}
 }
 
-// maxBases is how many files a large one is compared with, beside what stands at its path in the parent.
+// maxBases is how many files a large one is compared with, beside what stood at its path.
 const maxBases = 4
 
-// known returns the chunks of the files that a large file may share some with: what the parent has at its path, and files of its size. One that
+// known returns the chunks of the files that a large file may share some with: what stood at its path, and files of its size. One that
 // cannot be read is no base.
 func (s *snapshot) known(ctx context.Context, j *errand) *knownChunks {
 	k := &knownChunks{at: map[replicate.Hash]int{}, recent: s.recent}

@@ -109,9 +109,15 @@ func (s *snapshot) match(found []sighting) {
 			if len(old) > 0 && old[0].Path == f.path && old[0].Kind == File {
 				base = &old[0]
 			}
-			if len(cached) > 0 && cached[0].path == f.path && cached[0].matches(&f.stat) && s.usable(&cached[0]) {
+			known := len(cached) > 0 && cached[0].path == f.path && s.usable(&cached[0])
+			if known && cached[0].matches(&f.stat) {
 				s.reuse(&e, &cached[0], base)
 			} else {
+				if known && base == nil {
+					s.knowRecipe(&cached[0])
+					c := cached[0].entry()
+					base = &c
+				}
 				s.jobs = append(s.jobs, errand{index: len(s.entries), path: f.path, stat: f.stat, base: base})
 			}
 		}
