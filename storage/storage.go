@@ -128,3 +128,11 @@ func Open(ctx context.Context, rawURL string) (Store, error) {
 	}
 	return s, nil
 }
+
+// A Wild store holds what other programs put there under keys of their own.
+type Wild interface {
+	Store
+	// Wild returns a view of the same place in which keys may be any text: those that CheckKey refuses are listed and can be read. Nothing can
+	// be put or deleted there.
+	Wild() Store
+}

@@ -152,7 +152,13 @@ func mountProcessCommand(*world) *cli.Command {
 		Name:   "mount-process",
 		Hidden: true,
 		Action: func(c *cli.Context) error {
-			return fs.Process(context.Background(), c.Args().First(), fs.Open)
+			return fs.Process(context.Background(), c.Args().First(), func(ctx context.Context, o fs.Options) (fs.View, error) {
+				r, err := openRepository(ctx, o.Storage, func(string) string { return o.IndexDir })
+				if err != nil {
+					return nil, err
+				}
+				return fs.Open(ctx, r, o)
+			})
 		},
 	}
 }

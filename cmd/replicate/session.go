@@ -21,6 +21,7 @@ import (
 	"github.com/replicate/replicate/index"
 	"github.com/replicate/replicate/storage"
 	_ "github.com/replicate/replicate/storage/disk" // file: URLs and paths
+	"github.com/replicate/replicate/storage/legacy"
 	"github.com/replicate/replicate/storage/project"
 	"github.com/replicate/replicate/storage/repository"
 )
@@ -63,11 +64,7 @@ func (w *world) open(c *cli.Context) (*session, error) {
 	}
 	s := &session{w: w, project: p}
 	s.ctx, s.stop = signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
-	store, err := storage.Open(s.ctx, p.StorageURL)
-	if err != nil {
-		return nil, err
-	}
-	s.repo, err = repository.Open(s.ctx, store)
+	s.repo, err = openRepository(s.ctx, p.StorageURL, p.Cache)
 	switch {
 	case replicate.KindOf(err) == replicate.NotFound && c.String("storage-url") == "":
 		s.repo = nil
@@ -91,6 +88,16 @@ func (w *world) open(c *cli.Context) (*session, error) {
 		w.warn(warning)
 	}
 	return s, nil
+}
+
+// openRepository opens the repository at a URL, of today's format or of those of 2020 and 2021. cache returns the folder for what can be made
+// again from the repository with an id.
+func openRepository(ctx context.Context, url string, cache func(id string) string) (*repository.Repository, error) {
+	store, err := storage.Open(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	return legacy.Open(ctx, store, func(id string) string { return filepath.Join(cache(id), "files") })
 }
 
 // project finds the project of a command by its flags and the environment.

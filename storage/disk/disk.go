@@ -91,16 +91,20 @@ func (s *Store) Get(ctx context.Context, key string, off, n int64) (io.ReadClose
 	if err != nil {
 		return nil, failed("get", s.Path(key), err)
 	}
-	if n < 0 {
-		n = math.MaxInt64 - off
-	}
-	return &reader{io.NewSectionReader(f, off, n), f}, nil
+	return newReader(f, off, n), nil
 }
 
 // A reader is a part of a file, and closes it.
 type reader struct {
 	*io.SectionReader
 	file *os.File
+}
+
+func newReader(f *os.File, off, n int64) *reader {
+	if n < 0 {
+		n = math.MaxInt64 - off
+	}
+	return &reader{io.NewSectionReader(f, off, n), f}
 }
 
 func (r *reader) Close() error { return r.file.Close() }

@@ -3,6 +3,7 @@ package repository
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"github.com/replicate/replicate"
 )
@@ -10,6 +11,10 @@ import (
 // Append publishes records that need no packs, as one object: facts about experiments, deletions, rows without files. All of
 // them are visible when it returns, or none. Each must have been made by Record.Encode.
 func (r *Repository) Append(ctx context.Context, records ...Record) error {
+	if r.readOnly {
+		return &replicate.Error{Op: "write to", Path: r.store.URL(), Kind: replicate.Permission,
+			Err: errors.New("an old format, which is only read"), Hint: "replicate copy OLD NEW makes a repository of it that can be changed"}
+	}
 	for _, record := range records {
 		if row := record.row(); row != nil && len(row.Packs) > 0 {
 			return &replicate.Error{Op: "append", Path: string(record.Line[:min(60, len(record.Line))]), Kind: replicate.Internal,

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/replicate/replicate"
 )
@@ -146,6 +147,10 @@ func (c *checker) readTrees(ctx context.Context) error {
 }
 
 func (c *checker) readTree(ctx context.Context, t *checkedTree) error {
+	row := Row{Tree: t.refs}
+	if _, _, isForeign := row.Foreign(); isForeign {
+		return c.readForeign(ctx, t, row)
+	}
 	tree, _, err := c.repository.readTree(ctx, t.refs)
 	if err != nil {
 		t.err = err
@@ -163,6 +168,22 @@ func (c *checker) readTree(ctx context.Context, t *checkedTree) error {
 		if err != nil {
 			t.files = append(t.files, badFile{e.Path, err})
 		}
+	}
+	return nil
+}
+
+// readForeign looks at the files of a row of another format: all there is to verify is that they can be extracted.
+func (c *checker) readForeign(ctx context.Context, t *checkedTree, row Row) error {
+	if !c.options.ReadData {
+		return nil
+	}
+	tree, err := c.repository.Tree(ctx, row)
+	if err != nil {
+		t.err = err
+		return unlessCorrupt(err)
+	}
+	if len(tree.Notes) > 0 {
+		t.err = errors.New(strings.Join(tree.Notes, "; "))
 	}
 	return nil
 }

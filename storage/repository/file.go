@@ -40,6 +40,9 @@ func (r *Repository) Tree(ctx context.Context, row Row) (*Tree, error) {
 		return &Tree{}, nil
 	}
 	t, err := r.trees.get(ctx, treeKey(row.Tree), func(ctx context.Context) (*Tree, int64, error) {
+		if _, _, isForeign := row.Foreign(); isForeign && r.foreign != nil {
+			return r.foreign.tree(ctx, row)
+		}
 		return r.readTree(ctx, row.Tree)
 	})
 	if err != nil {

@@ -193,12 +193,15 @@ func packError(pack replicate.Hash, err error) error {
 
 // openPack begins to read n bytes of a pack from off.
 func (r *Repository) openPack(ctx context.Context, pack replicate.Hash, off, n int64) (io.ReadCloser, error) {
-	if r.local == nil {
+	file := r.keptPack(packKey(pack))
+	if file == nil && r.local == nil {
 		return r.store.Get(ctx, packKey(pack), off, n)
 	}
-	file, err := os.Open(r.local.Path(packKey(pack)))
-	if err != nil {
-		return nil, err
+	if file == nil {
+		var err error
+		if file, err = os.Open(r.local.Path(packKey(pack))); err != nil {
+			return nil, err
+		}
 	}
 	return section{io.NewSectionReader(file, off, n), file}, nil
 }

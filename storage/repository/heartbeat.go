@@ -33,7 +33,13 @@ func (r *Repository) Heartbeats(ctx context.Context) (map[replicate.ID]time.Dura
 			seen[id] = o.Time
 		}
 	}
-	ages := make(map[replicate.ID]time.Duration, len(seen))
+	ages := map[replicate.ID]time.Duration{}
+	if r.foreign != nil {
+		var err error
+		if ages, err = r.foreign.Heartbeats(ctx); err != nil {
+			return nil, r.failed("list heartbeats of", "", err)
+		}
+	}
 	if len(seen) == 0 {
 		return ages, nil
 	}

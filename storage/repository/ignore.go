@@ -184,8 +184,11 @@ func (r *ruleChain) addYAML(yaml []string) {
 	}
 }
 
-// decide returns why a path is left out, and whether it was kept by name. path is relative to the root.
+// decide returns why a path is left out, and whether it was kept by name. path is relative to the root. No chain leaves nothing out.
 func (r *ruleChain) decide(path, name string, isDir bool) (v ruling) {
+	if r == nil {
+		return ruling{}
+	}
 	if name == ".git" || name == ".replicate" {
 		return ruling{decided: true, out: true}
 	}

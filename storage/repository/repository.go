@@ -41,6 +41,9 @@ type Repository struct {
 	local storage.Local // store, if it is one
 	id    string
 
+	foreign  *foreign // another format in the same storage, nil if there is none
+	readOnly bool     // there is nothing else
+
 	trees    *cache[string, *Tree]
 	frames   *frameCache
 	timing   timing

@@ -360,6 +360,7 @@ func (s *snapshot) cache(entries []Entry) []cachedFile {
 type project struct {
 	root       string
 	ignore     []string
+	everything bool // no rule leaves anything out
 	skip       map[fileID]bool
 	build      string // where packs are made
 	repository *Repository
@@ -368,4 +369,6 @@ type project struct {
 	hooked     func(path string)
 }
 
-func (p *project) walker() *walker { return &walker{root: p.root, ignore: p.ignore, skip: p.skip} }
+func (p *project) walker() *walker {
+	return &walker{root: p.root, ignore: p.ignore, everything: p.everything, skip: p.skip}
+}

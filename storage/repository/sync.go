@@ -47,6 +47,9 @@ func (r *Repository) Sync(ctx context.Context, known func(key string) bool) iter
 				return
 			}
 		}
+		if r.foreign != nil && !s.stopped {
+			r.syncForeign(ctx, known, yield)
+		}
 	}
 }
 

@@ -15,6 +15,8 @@ type Tree struct {
 	Entries []Entry
 	Files   int64 // regular files and symlinks
 	Bytes   int64 // sum of the sizes of regular files
+
+	Notes []string // what is missing, a sentence each: only trees of a Foreign have them
 }
 
 // An EntryKind is what stands at a path.

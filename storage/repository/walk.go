@@ -45,10 +45,11 @@ type fileID struct{ device, inode uint64 }
 
 // A walker lists what a snapshot of a project saves. It opens directories and files of patterns, and nothing else.
 type walker struct {
-	root   string          // absolute, without symlinks
-	ignore []string        // patterns of replicate.yaml
-	skip   map[fileID]bool // directories that are not entered: the storage, the spool
-	mounts map[string]bool // mount points of replicate itself
+	root       string          // absolute, without symlinks
+	ignore     []string        // patterns of replicate.yaml
+	everything bool            // no rule leaves anything out
+	skip       map[fileID]bool // directories that are not entered: the storage, the spool
+	mounts     map[string]bool // mount points of replicate itself
 
 	mu      sync.Mutex // guards what follows
 	work    sync.Cond
@@ -109,6 +110,9 @@ func (w *walker) rootRules() (*ruleChain, error) {
 
 // rulesOf returns the rules that hold in a directory, reading the files of patterns that lie in it.
 func (w *walker) rulesOf(above *ruleChain, dir string, names []os.DirEntry) *ruleChain {
+	if w.everything {
+		return nil
+	}
 	own := &ruleChain{above: above, dir: dir}
 	if dir != "" {
 		own.dir += "/"
@@ -283,7 +287,7 @@ func (w *walker) directory(d *sighting, rules *ruleChain) {
 		w.leave(d.path+"/", whyOf(err))
 		return
 	}
-	if d.path != "" && !d.explicit && slices.ContainsFunc(names, func(e os.DirEntry) bool { return isVenv(e.Name()) }) {
+	if d.path != "" && !d.explicit && !w.everything && slices.ContainsFunc(names, func(e os.DirEntry) bool { return isVenv(e.Name()) }) {
 		d.kind = unsaved // flatten drops it
 		w.report(LeftOut{Path: d.path + "/", Why: whyVenv, ruled: true})
 		return

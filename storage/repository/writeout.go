@@ -238,7 +238,7 @@ func resize(b []byte, n int) []byte {
 // read reads a part of a pack.
 func (h *hand) read(ctx context.Context, pack replicate.Hash, off int64, p []byte) error {
 	local := h.repository.local
-	if local == nil {
+	if local == nil || h.repository.foreign != nil {
 		return h.repository.readPack(ctx, pack, off, p)
 	}
 	if h.file == nil || h.pack != pack {
