@@ -35,6 +35,9 @@ func ParseID(s string) (ID, error) {
 	return ID(s), nil
 }
 
+// IsLegacy reports whether id is one of a repository of 2020 or 2021.
+func (id ID) IsLegacy() bool { return len(id) == legacyIDLen }
+
 // IsPrefix reports whether s could be the beginning of an ID: one or more lower-case hex digits, not too many.
 func IsPrefix(s string) bool {
 	return s != "" && len(s) <= legacyIDLen && isHex(s)

@@ -17,7 +17,7 @@ func coldMount(b *testing.B, fill func(dir string)) (commit string) {
 	w, _ := p.begin()
 	id := p.commit(w, 0)
 	p.end(w)
-	v, err := Open(b.Context(), p.options())
+	v, err := openHere(b.Context(), p.options())
 	check(b, err)
 	b.Cleanup(func() { v.Close() })
 	_, err = v.Refresh(b.Context())

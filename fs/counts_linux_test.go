@@ -114,7 +114,7 @@ func TestDiffOfCommitsReadsOnlyWhatDiffers(t *testing.T) {
 	b := p.commit(w, 1)
 	p.end(w)
 	o := p.options()
-	v, err := Open(t.Context(), o)
+	v, err := openHere(t.Context(), o)
 	check(t, err)
 	defer v.Close()
 	_, err = v.Refresh(t.Context())

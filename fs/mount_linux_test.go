@@ -17,6 +17,8 @@ import (
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/fs/view"
+	"github.com/replicate/replicate/storage"
+	"github.com/replicate/replicate/storage/repository"
 	"github.com/replicate/replicate/storage/storagetest/require"
 )
 
@@ -48,9 +50,22 @@ func TestMain(m *testing.M) {
 
 func openAny(ctx context.Context, o Options) (View, error) {
 	if strings.HasPrefix(o.Storage, "file:") {
-		return Open(ctx, o)
+		return openHere(ctx, o)
 	}
 	return openMirror(ctx, o)
+}
+
+// openHere opens the view of the repository at a URL.
+func openHere(ctx context.Context, o Options) (View, error) {
+	store, err := storage.Open(ctx, o.Storage)
+	if err != nil {
+		return nil, err
+	}
+	r, err := repository.Open(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	return Open(ctx, r, o)
 }
 
 // A mirror is a view of a folder on disk, taken when it is opened: the simplest view there is, to try the server and its

@@ -55,7 +55,7 @@ func (s *session) file(arg string) (*repository.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	tree, err := s.repo.Tree(s.ctx, row)
+	tree, err := s.tree(row)
 	if err != nil {
 		return nil, err
 	}

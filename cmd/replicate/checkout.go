@@ -48,7 +48,7 @@ func (s *session) checkout(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	tree, err := s.repo.Tree(s.ctx, row)
+	tree, err := s.tree(row)
 	if err != nil {
 		return err
 	}

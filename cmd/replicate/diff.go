@@ -84,7 +84,7 @@ func (s *session) sides(ids []string) ([]*side, error) {
 		if err != nil {
 			return nil, err
 		}
-		tree, err := s.repo.Tree(s.ctx, row)
+		tree, err := s.tree(row)
 		if err != nil {
 			return nil, err
 		}

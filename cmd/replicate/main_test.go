@@ -44,6 +44,7 @@ func runScripts(t *testing.T, dir string) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":   exits,
 			"fixture": fixture,
+			"legacy":  legacyFixture,
 		},
 	})
 }

@@ -96,7 +96,7 @@ func (s *session) deletion(t index.Target) (repository.Record, error) {
 	if err != nil {
 		return repository.Record{}, err
 	}
-	at, err := s.repo.Store().Now(s.ctx)
+	at, err := s.repo.Now(s.ctx)
 	if err != nil {
 		return repository.Record{}, err
 	}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -253,6 +254,17 @@ func (s *session) rowAndCommit(t index.Target) (repository.Row, *index.Commit, e
 	}
 	row, err := s.index.Row(s.ctx, commit)
 	return row, commit, err
+}
+
+// tree returns the files of a row, and says on stderr what of them is missing.
+func (s *session) tree(row repository.Row) (*repository.Tree, error) {
+	tree, err := s.repo.Tree(s.ctx, row)
+	if err == nil {
+		for _, note := range tree.Notes {
+			s.w.report("warning", errors.New(note))
+		}
+	}
+	return tree, err
 }
 
 // find returns the regular file at a path of a tree. Symlinks that stay inside the tree are followed.

@@ -180,7 +180,7 @@ func (s *session) showCommit(out *bufio.Writer, t index.Target) {
 		[2]string{"Created", c.Time.Local().Format(time.RFC1123)},
 		[2]string{"Step", step(c.Step)},
 		[2]string{"Message", c.Message},
-		[2]string{"Files", fmt.Sprintf("%d (%s)", c.Files, size(c.Bytes))},
+		[2]string{"Files", filesText(c)},
 		[2]string{"Experiment", string(e.ID)},
 		[2]string{"Name", e.Name},
 		[2]string{"Status", s.statusText(e)},
@@ -190,6 +190,14 @@ func (s *session) showCommit(out *bufio.Writer, t index.Target) {
 	)
 	showValues(out, "Params", e.Params.Flat("."))
 	showValues(out, "Metrics", c.Metrics)
+}
+
+// filesText is how many files a commit has. Of one with a long id, of 2020 or 2021, that is not known before they are read.
+func filesText(c *index.Commit) string {
+	if c.ID.IsLegacy() && c.Files == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d (%s)", c.Files, size(c.Bytes))
 }
 
 // statusText is the status with what is known of the end: "finished after 41 s", "failed (exit code 3) after 2 h 5 min".
@@ -313,7 +321,7 @@ func (s *session) showJSON(out *bufio.Writer, t index.Target) error {
 
 // showFiles lists every path of a tree as ls -l would.
 func (s *session) showFiles(out *bufio.Writer, row repository.Row, asJSON bool) error {
-	tree, err := s.repo.Tree(s.ctx, row)
+	tree, err := s.tree(row)
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func (w *world) setFields(c *cli.Context, ids []string, fields map[string]json.R
 
 // set makes the record that changes facts of an experiment: later than all that were set before, whatever the clocks say.
 func (s *session) set(e *index.Experiment, fields map[string]json.RawMessage) (repository.Record, error) {
-	at, err := s.repo.Store().Now(s.ctx)
+	at, err := s.repo.Now(s.ctx)
 	if err != nil {
 		return repository.Record{}, err
 	}

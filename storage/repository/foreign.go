@@ -41,11 +41,11 @@ type Foreign interface {
 // ForeignTree returns what a row of a Foreign has for a tree: the commit, or the experiment for the files that it began with. Both ids
 // have 64 digits.
 func ForeignTree(experiment, id replicate.ID) ([]Ref, error) {
-	pack, err := replicate.ParseHash(string(id))
+	pack, err := replicate.ParseHash(string(experiment))
 	if err != nil {
 		return nil, err
 	}
-	hash, err := replicate.ParseHash(string(experiment))
+	hash, err := replicate.ParseHash(string(id))
 	return []Ref{{Pack: pack, Off: uint32(packHead), Len: 1, Hash: hash}}, err
 }
 
@@ -54,7 +54,7 @@ func (r Row) Foreign() (experiment, id replicate.ID, ok bool) {
 	if len(r.Tree) != 1 || r.Tree[0].Raw != 0 {
 		return "", "", false
 	}
-	return replicate.ID(r.Tree[0].Hash.String()), replicate.ID(r.Tree[0].Pack.String()), true
+	return replicate.ID(r.Tree[0].Pack.String()), replicate.ID(r.Tree[0].Hash.String()), true
 }
 
 // OpenForeign opens a storage that holds another format, with what it may hold in this format beside. Files are kept below dir, which
