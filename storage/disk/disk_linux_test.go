@@ -113,7 +113,7 @@ func TestSyncs(t *testing.T) {
 	}
 	want := []string{
 		"mkdir new", "sync .", "mkdir new/storage", "sync new", "mkdir new/storage/tmp", "sync new/storage",
-		"sync new/storage/tmp/put-", "name new/storage/replicate.json", "sync new/storage",
+		"sync new/storage/tmp/put-", "name new/storage/replicate.json", "sync new/storage", "sync new", "sync .",
 		"sync new/storage/tmp/put-", "mkdir new/storage/log", "sync new/storage", "name new/storage/log/1", "sync new/storage/log",
 		"sync new/storage/tmp/put-", "name new/storage/log/2", "sync new/storage/log",
 		"mkdir new/storage/live", "sync new/storage", "name new/storage/live/1",

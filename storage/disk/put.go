@@ -17,7 +17,7 @@ import (
 )
 
 // Put writes an object to tmp/, makes it durable, renames it to its key and makes the rename durable: two syncs, and one more for
-// each folder that had to be made.
+// each folder that had to be made. The first one, replicate.json, also makes the way to the storage durable.
 func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, n int64) (time.Time, error) {
 	if err := storage.CheckKey(key); err != nil {
 		return time.Time{}, failed("put", key, err)
@@ -59,6 +59,9 @@ func (s *Store) put(ctx context.Context, key string, body io.ReadSeeker, n int64
 	}
 	if err := s.place(key, f.Name(), move, durable); err != nil {
 		return time.Time{}, err
+	}
+	if key == once {
+		syncAbove(s.dir)
 	}
 	return s.time(key, f)
 }
@@ -198,6 +201,15 @@ func mkdir(dir string) error {
 		return err
 	}
 	return syncDir(filepath.Dir(dir))
+}
+
+// syncAbove makes the name of a folder durable, and those of the folders it is in, as far as this user may: somebody else may have made them a
+// moment ago and not have cared.
+func syncAbove(dir string) {
+	for dir != filepath.Dir(dir) {
+		dir = filepath.Dir(dir)
+		_ = syncDir(dir)
+	}
 }
 
 // syncDir makes the names in a folder durable.
