@@ -36,7 +36,7 @@ func (s *Spool) Recover(ctx context.Context) ([]replicate.ID, error) {
 	var ended []replicate.ID
 	var errs []error
 	for _, e := range names {
-		if strings.HasPrefix(e.Name(), ".") {
+		if strings.HasPrefix(e.Name(), ".") || !s.isComplete(e.Name()) {
 			s.removeStale(e)
 			continue
 		}
@@ -49,6 +49,12 @@ func (s *Spool) Recover(ctx context.Context) ([]replicate.ID, error) {
 		}
 	}
 	return ended, s.problem("recover what was left in", s.home, errors.Join(errs...))
+}
+
+// isComplete reports whether a folder has what it had when it appeared. The machine may have stopped in the middle of removing it.
+func (s *Spool) isComplete(name string) bool {
+	_, err := os.Lstat(s.path(name, metaName))
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // removeStale removes a folder whose making or removing was cut off long ago.
@@ -165,9 +171,8 @@ func (s *Spool) crash(ctx context.Context, own *writerDir) (replicate.ID, error)
 	if m.Guest || s.othersLive(m) {
 		return "", nil
 	}
-	beat, err := s.repository.Heartbeat(ctx, m.Experiment)
-	if err != nil || beat.Writer != m.Writer {
-		return "", missingIsNil(err)
+	if last, err := s.beatLast(ctx, m); err != nil || !last {
+		return "", err
 	}
 	now, err := s.repository.store.Now(ctx)
 	if err != nil {
@@ -207,9 +212,18 @@ func (s *Spool) othersLive(m meta) bool {
 
 // dropHeartbeat removes the heartbeat of an experiment if it is the writer's.
 func (s *Spool) dropHeartbeat(ctx context.Context, m meta) error {
-	beat, err := s.repository.Heartbeat(ctx, m.Experiment)
-	if err != nil || beat.Writer != m.Writer {
-		return missingIsNil(err)
+	if last, err := s.beatLast(ctx, m); err != nil || !last {
+		return err
 	}
 	return s.repository.store.Delete(ctx, liveKey(m.Experiment))
+}
+
+// beatLast reports whether a dead writer wrote the last heartbeat of its experiment. A damaged one is taken for its own, as heartbeats are not
+// synced: the machine stopped while it was written, and whoever lives writes the next one soon.
+func (s *Spool) beatLast(ctx context.Context, m meta) (bool, error) {
+	beat, err := s.repository.Heartbeat(ctx, m.Experiment)
+	if replicate.KindOf(err) == replicate.Corrupt {
+		return true, nil
+	}
+	return err == nil && beat.Writer == m.Writer, missingIsNil(err)
 }

@@ -91,13 +91,13 @@ func parseMeta(text []byte) (meta, error) {
 	return m, nil
 }
 
-// save replaces meta.json in a writer's folder.
+// save replaces meta.json in a writer's folder, and makes that and all other names there durable.
 func (m meta) save(dir string) error {
 	text, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, metaName), append(text, '\n'))
+	return replaceDurably(filepath.Join(dir, metaName), append(text, '\n'))
 }
 
 // A writerDir is the locked folder of a writer.
@@ -107,7 +107,8 @@ type writerDir struct {
 	meta meta
 }
 
-// newWriterDir makes and locks the folder of a new writer. It appears complete: a process that dies before leaves a name with a dot.
+// newWriterDir makes and locks the folder of a new writer. It appears complete: a process that dies before leaves a name with a dot. It is durable
+// with the names of all files in it: of what use is a synced file that cannot be found.
 func (s *Spool) newWriterDir(experiment replicate.ID, guest bool) (*writerDir, error) {
 	var id [8]byte
 	if _, err := io.ReadFull(s.random, id[:]); err != nil {
@@ -129,12 +130,20 @@ func (s *Spool) newWriterDir(experiment replicate.ID, guest bool) (*writerDir, e
 		return nil, err
 	}
 	f.dir = s.path(name)
+	if err := syncPath(s.path()); err != nil {
+		return nil, errors.Join(err, f.remove())
+	}
 	return f, nil
 }
 
 func (f *writerDir) make() (err error) {
-	if err := os.MkdirAll(filepath.Join(f.dir, buildName), 0o700); err != nil {
+	if err := makeDir(filepath.Join(f.dir, buildName)); err != nil {
 		return err
+	}
+	for _, stream := range []StreamKind{MetricsStream, OutputStream} {
+		if err := os.WriteFile(filepath.Join(f.dir, string(stream)), nil, 0o600); err != nil {
+			return err
+		}
 	}
 	if f.lock, err = os.OpenFile(filepath.Join(f.dir, lockName), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return err
@@ -174,16 +183,39 @@ func (f *writerDir) begun() error {
 
 // decide makes the end of the experiment durable before it is published: whoever finds the folder publishes the same bytes.
 func (f *writerDir) decide(end Record) error {
-	path := filepath.Join(f.dir, endName)
-	if err := replaceFile(path, append(end.Line, '\n')); err != nil {
-		return err
-	}
-	return errors.Join(syncPath(path), syncPath(f.dir))
+	return replaceDurably(filepath.Join(f.dir, endName), append(end.Line, '\n'))
 }
 
-// sync makes the names of the folder and of the files in it durable: of what use is a synced file that cannot be found.
-func (f *writerDir) sync() error {
-	return errors.Join(syncPath(f.dir), syncPath(filepath.Dir(f.dir)))
+// makeDir makes a folder and those above it that are missing, durably.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir):
+		if err := makeDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		return makeDir(dir)
+	case err != nil:
+		return err
+	}
+	return syncPath(filepath.Dir(dir))
+}
+
+// replaceDurably replaces a file: at every moment it is the old one or the new one, whole, and the new one when it returns.
+func replaceDurably(path string, data []byte) error {
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return err
+	}
+	if err := syncPath(tmp); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncPath(filepath.Dir(path))
 }
 
 // syncPath makes a file durable, or the names in a directory.

@@ -128,11 +128,6 @@ func (s *Spool) newWriter(experiment replicate.ID, o WriterOptions) (*Writer, er
 		return nil, err
 	}
 	st, err := openStreams(s, experiment, own.meta.Writer, own.dir)
-	if err == nil {
-		if err = own.sync(); err != nil {
-			st.close()
-		}
-	}
 	if err != nil {
 		return nil, errors.Join(err, own.remove())
 	}
