@@ -130,7 +130,9 @@ func (l *lab) begun(w *Writer) (Row, *ExperimentRow) {
 // TestSameTimesAreNotTrusted changes a file and gives it its old size and times, within what the clock can tell apart.
 func TestSameTimesAreNotTrusted(t *testing.T) {
 	l := newLab(t, diskStore(t))
+	ahead := time.Now().Add(time.Hour) // however long the snapshot takes
 	writeFiles(t, l.root, "f", "old")
+	must(t, os.Chtimes(l.root+"/f", ahead, ahead))
 	w, _ := l.begin(WriterOptions{})
 	st, err := lstat(l.root + "/f")
 	must(t, err)
@@ -154,6 +156,7 @@ func TestSameTimesAreNotTrusted(t *testing.T) {
 		t.Error("without a clock nothing is settled")
 	}
 	writeFiles(t, l.root, "f", "new")
+	must(t, os.Chtimes(l.root+"/f", ahead, ahead))
 	row, _ := l.commit(w, CommitRequest{})
 	if got := l.read(row.Row, "f"); got != "new" {
 		t.Errorf("read %q", got)
