@@ -21,9 +21,9 @@ test: build
 	.ci/need $(TEST_PACKAGES)
 	.ci/test $(ARGS) ./...
 
-# kill -9 at random moments, 200 times; the tests do it 20 times.
+# kill -9 at random moments, 200 times; the tests do it 20 times. A power cut after every change of a disk; the tests try 40.
 torture: build
-	REPLICATE_TORTURE=200 go test -count=1 -timeout 60m -run 'Torture|KilledServers' ./cmd/e2e ./fs
+	REPLICATE_TORTURE=200 go test -count=1 -timeout 180m -run 'Torture|KilledServers|PowerCuts' ./cmd/e2e ./fs
 
 # One table: every figure beside the peers that are installed, in one run.
 bench: build

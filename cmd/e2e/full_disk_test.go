@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,11 +31,30 @@ func smallDisk(t *testing.T, size string) string {
 	return dir
 }
 
-func remount(t *testing.T, dir, options string) {
-	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), require.Program(t, "mount"), "-o", "remount,"+options, dir).CombinedOutput(); err != nil {
-		t.Fatalf("remount: %v\n%s", err, out)
+// remount changes how a file system is mounted. A recorder that has answered its last request holds its log open until its process is gone, a
+// moment later: until then "read-only" is refused.
+func (l *lab) remount(dir, options string) {
+	l.t.Helper()
+	var out []byte
+	var err error
+	for start := time.Now(); time.Since(start) < 10*time.Second; time.Sleep(5 * time.Millisecond) {
+		if out, err = exec.CommandContext(l.t.Context(), require.Program(l.t, "mount"), "-o", "remount,"+options, dir).CombinedOutput(); err == nil {
+			return
+		}
 	}
+	l.t.Fatalf("remount: %v\n%sheld open: %q", err, out, holders(dir))
+}
+
+// holders returns which processes have files below a directory open, and which files.
+func holders(dir string) (held []string) {
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	for _, fd := range fds {
+		if path, _ := os.Readlink(fd); strings.HasPrefix(path, dir+"/") { // the process may be gone
+			name, _ := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(fd)), "cmdline"))
+			held = append(held, fmt.Sprintf("%s (%s): %s", strings.Split(fd, "/")[2], bytes.ReplaceAll(name, []byte{0}, []byte(" ")), path))
+		}
+	}
+	return held
 }
 
 // failed returns how many commits of a training were tried and not acknowledged.
@@ -68,7 +89,7 @@ func TestFullDisk(t *testing.T) {
 		if got := l.list(); len(got) != 1 || got[0].Status != "running" {
 			t.Errorf("on a full disk ls lists %+v", got)
 		}
-		remount(t, disk, "size=2g")
+		l.remount(disk, "size=2g")
 	})
 	if n := strings.Count(stderr, "warning: commit: "); n != 1 || !strings.Contains(stderr, "no space left on device") || !strings.Contains(stderr, "hint: free some space") {
 		t.Errorf("a full disk was not said once with what to do:\n%s", stderr)
@@ -94,7 +115,7 @@ func TestFullDiskAndKilled(t *testing.T) {
 	if out, stderr, code := l.try(binary, "ls", "--json"); code != 0 || !strings.Contains(out, tr.id) {
 		t.Errorf("ls on a full disk: exit code %d\n%s%s", code, out, stderr)
 	}
-	remount(t, disk, "size=2g")
+	l.remount(disk, "size=2g")
 	l.verify(tr, "both", time.Now())
 	l.nothingLeft(storage)
 	l.check(storage)
@@ -143,7 +164,7 @@ func TestReadOnlyStorage(t *testing.T) {
 	l := labIn(t, filepath.Join(disk, "project"))
 	l.write("code/train.py", "print()\n")
 	ids, _ := l.commits("3")
-	remount(t, disk, "ro")
+	l.remount(disk, "ro")
 	if got := l.list(); len(got) != 1 || got[0].Status != "finished" || got[0].NumCommits != 3 {
 		t.Errorf("listed: %+v", got)
 	}

@@ -58,6 +58,7 @@ type lab struct {
 
 	user    *syscall.Credential // nil: whoever runs the test
 	scripts string              // testdata, as the user sees it
+	served  bool                // the project is on a file system that this process serves
 }
 
 func newLab(t testing.TB) *lab {
@@ -131,7 +132,12 @@ func (l *lab) write(name, content string) {
 // command is a program that runs in the project.
 func (l *lab) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(l.t.Context(), name, args...)
-	cmd.Dir, cmd.Env = l.dir, l.env
+	if l.served { // a process that is starting holds up this one, which would have to let it into the directory
+		cmd = exec.CommandContext(l.t.Context(), "env", append([]string{"-C", l.dir, name}, args...)...)
+	} else {
+		cmd.Dir = l.dir
+	}
+	cmd.Env = l.env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: l.user}
 	return cmd
 }
