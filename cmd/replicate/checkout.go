@@ -7,13 +7,13 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/storage/repository"
 )
 
 const checkoutHelp = `Copies the files of a commit out, by default into the project root. An experiment stands for
 its best commit, else its latest. Other files are never deleted. Files that would be replaced by something
-else are listed, and replaced after a question; the old ones are kept in .replicate/replaced/.
+else are listed, with those that are in no commit marked, and replaced after a question; the old ones are
+kept in .replicate/replaced/.
 
     replicate checkout 3be0c21
     replicate checkout 673@best -o /tmp/best --path model.pth`
@@ -78,9 +78,9 @@ func (s *session) checkout(c *cli.Context) error {
 		}
 	}
 	if report.Replaced > 0 {
-		w.say("replaced files are in %s", kept)
+		w.say("replaced files are in %s", w.fromHere(kept))
 	}
-	w.say("checked out %s to %s (%s, %s)", id.Short(), dir, plural(report.Files, "file"), size(report.Bytes))
+	w.say("checked out %s to %s", id.Short(), dir)
 	return nil
 }
 
@@ -93,27 +93,4 @@ func unused(path string) string {
 		}
 		free = fmt.Sprintf("%s-%d", path, n)
 	}
-}
-
-// mayReplace asks before files that hold something else are replaced.
-func (s *session) mayReplace(dir string, paths []string, force bool) error {
-	if force {
-		return nil
-	}
-	const most = 20
-	s.w.say("%s in %s would be replaced:", plural(int64(len(paths)), "file"), dir)
-	for _, p := range paths[:min(most, len(paths))] {
-		s.w.say("  %s", printable(p))
-	}
-	if len(paths) > most {
-		s.w.say("  and %d more", len(paths)-most)
-	}
-	yes, err := s.w.confirm("continue?")
-	if err != nil {
-		return err
-	}
-	if !yes {
-		return replicate.Errorf(replicate.Conflict, "nothing was changed").WithHint("-f replaces without asking")
-	}
-	return nil
 }

@@ -190,14 +190,15 @@ func (c *checkout) equal(ctx context.Context, e *Entry, info fs.FileInfo) (bool,
 		return dressed(e, info), nil // a file that its owner cannot read
 	}
 	defer f.Close()
-	hash, err := hashFile(ctx, f)
+	hash, err := HashContent(ctx, f)
 	return err == nil && hash == e.Hash, ctx.Err()
 }
 
 // hashBuffer is how much is read at a time: as much as stays in a core's cache.
 const hashBuffer = 256 << 10
 
-func hashFile(ctx context.Context, f io.Reader) (replicate.Hash, error) {
+// HashContent returns the hash that a tree has for a file with this content.
+func HashContent(ctx context.Context, f io.Reader) (replicate.Hash, error) {
 	h := blake3.New()
 	buf := make([]byte, hashBuffer)
 	for {
