@@ -31,34 +31,57 @@ type fact struct {
 	hash  replicate.Hash
 }
 
-// stand reads everything about the experiments that wanted asks for, with their commits if commits is wanted too. It reads every record that
-// the repository has.
+// stand reads everything about the experiments that wanted asks for. It reads every record that the repository has.
 func stand(ctx context.Context, r *repository.Repository, wanted func(replicate.ID) bool) (map[replicate.ID]*standing, error) {
 	all := map[replicate.ID]*standing{}
-	var deletes []repository.Delete
-	for batch, err := range r.Sync(ctx, func(string) bool { return false }) {
-		if err != nil {
-			return nil, fmt.Errorf("read the records: %w", err)
+	read, err := gather(ctx, r, func(string) bool { return false }, func(id replicate.ID) *standing {
+		if all[id] == nil && wanted(id) {
+			all[id] = newStanding()
 		}
-		for i := range batch.Records {
-			record := &batch.Records[i]
-			if record.Delete != nil {
-				deletes = append(deletes, *record.Delete)
-			} else if id := experimentOf(record); id != "" && wanted(id) {
-				if all[id] == nil {
-					all[id] = &standing{step: replicate.NoStep, facts: map[string]fact{}}
-				}
-				all[id].add(record)
-			}
-		}
+		return all[id]
+	})
+	if err != nil {
+		return nil, err
 	}
 	for id, s := range all {
-		s.bury(deletes)
+		s.bury(read.deletes)
 		if s.row.ID == "" {
 			delete(all, id) // its row is deleted, or not there yet
 		}
 	}
 	return all, nil
+}
+
+func newStanding() *standing { return &standing{step: replicate.NoStep, facts: map[string]fact{}} }
+
+// A reading is what was found in the records beside what stands.
+type reading struct {
+	deletes []repository.Delete
+	settled []string // keys that need not be read again
+}
+
+// gather reads the records of all objects that are not known into the standings that of returns; nil is for experiments that nobody asks for.
+func gather(ctx context.Context, r *repository.Repository, known func(string) bool, of func(replicate.ID) *standing) (reading, error) {
+	var found reading
+	for batch, err := range r.Sync(ctx, known) {
+		if err != nil {
+			return reading{}, fmt.Errorf("read the records: %w", err)
+		}
+		if batch.Settled {
+			found.settled = append(found.settled, batch.Key)
+		}
+		for i := range batch.Records {
+			record := &batch.Records[i]
+			if record.Delete != nil {
+				found.deletes = append(found.deletes, *record.Delete)
+			} else if id := experimentOf(record); id != "" {
+				if s := of(id); s != nil {
+					s.add(record)
+				}
+			}
+		}
+	}
+	return found, nil
 }
 
 func experimentOf(r *repository.Record) replicate.ID {
@@ -171,14 +194,7 @@ func (s *standing) best() *repository.CommitRow {
 // findExperiment returns the experiment that ref names: its id, a unique prefix of it, or its exact name.
 func findExperiment(ctx context.Context, r *repository.Repository, ref string) (*standing, error) {
 	if id, err := replicate.ParseID(ref); err == nil {
-		found, err := stand(ctx, r, func(other replicate.ID) bool { return other == id })
-		if err != nil {
-			return nil, err
-		}
-		if s := found[id]; s != nil {
-			return s, nil
-		}
-		return nil, notFound(ref)
+		return recall(ctx, r, id)
 	}
 	all, err := stand(ctx, r, func(replicate.ID) bool { return true })
 	if err != nil {

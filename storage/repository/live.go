@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -25,6 +26,28 @@ func (r *Repository) Live(experiment replicate.ID, kind StreamKind) map[string]s
 		files[writer] = path
 	}
 	return files
+}
+
+// Keeper returns the folder of the writer that keeps an experiment on this machine, and ends it: "" if there is none, or if the storage is not local.
+func (r *Repository) Keeper(experiment replicate.ID) string {
+	local, ok := r.store.(storage.Local)
+	if !ok {
+		return ""
+	}
+	dirs, err := filepath.Glob(filepath.Join(local.Dir(), "tmp", writersName, string(experiment)+"-*"))
+	if err != nil {
+		return ""
+	}
+	for _, dir := range dirs {
+		text, err := os.ReadFile(filepath.Join(dir, metaName))
+		if err != nil {
+			continue
+		}
+		if m, err := parseMeta(text); err == nil && !m.Guest {
+			return dir
+		}
+	}
+	return ""
 }
 
 // ParsePoint reads a line of such a file.
