@@ -29,6 +29,15 @@ func ParseValue(data []byte) (Value, error) {
 	return v, nil
 }
 
+// ParsePrefix reads the value at the beginning of data and returns how long it is.
+func ParsePrefix(data []byte) (v Value, n int, err error) {
+	p := parser{data: data}
+	if v, err = p.value(0); err != nil {
+		return Value{}, 0, err
+	}
+	return v, p.pos, nil
+}
+
 // parser reads strict JSON from data.
 type parser struct {
 	data []byte

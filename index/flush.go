@@ -51,17 +51,16 @@ func (f *fold) write(ctx context.Context, p *pending) error {
 	return f.writeTables(ctx, p, p.standing(isAlive))
 }
 
-// blobRoom is what most blobs need.
-const blobRoom = 2 << 10
-
 func (f *fold) writeTables(ctx context.Context, p *pending, stands standing) error {
 	var failed error
-	scan := appendEntries(make([]byte, 0, blobRoom), p.entries(func(kind nameKind, name string) uint64 {
+	scan := appendEntries(f.scratch[:0], p.entries(func(kind nameKind, name string) uint64 {
 		number, err := f.number(ctx, kind, name)
 		failed = errors.Join(failed, err)
 		return number
 	}))
-	doc := p.appendTo(make([]byte, 0, blobRoom))
+	from := len(scan)
+	f.scratch = p.appendTo(scan)
+	doc := f.scratch[from:]
 	if failed != nil {
 		return failed
 	}
@@ -69,6 +68,7 @@ func (f *fold) writeTables(ctx context.Context, p *pending, stands standing) err
 		return nil
 	}
 	f.changed = true
+	scan, doc = bytes.Clone(scan), bytes.Clone(doc)
 	f.changes = append(f.changes, scanned{p.ord, stands, scan})
 	open := (stands == alive || stands == silent) && !p.light.Status.Final()
 	args := []any{stands, open, f.next, nanoseconds(p.created()), nanoseconds(p.changed()), p.light.Name, p.ord}

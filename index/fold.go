@@ -34,6 +34,7 @@ type fold struct {
 	byOrd                map[int64]*pending // the same
 	pendingCommits       int
 	changes              []scanned // of the flush that runs
+	scratch              []byte    // room for blobs
 }
 
 // What is kept in memory before it is written: some 100 MB of experiments and commits.

@@ -223,12 +223,20 @@ func (s *state) builtinEntries(entries []entry) []entry {
 }
 
 func (s *state) metricEntries(entries []entry, number func(kind nameKind, name string) uint64) []entry {
-	for _, m := range s.summaries(&Options{}) {
-		n := number(metricName, m.Name)
-		for i, p := range []*replicate.Point{m.First, m.Last, m.Min, m.Max} {
-			if p != nil {
-				entries = append(entries, entry{keyOf(n, firstField+field(i)), p.Value})
+	add := func(name string) {
+		n := number(metricName, name)
+		for i, m := range winners(s.byCommit[name], s.byStream[name]) {
+			if m != nil {
+				entries = append(entries, entry{keyOf(n, firstField+field(i)), m.value})
 			}
+		}
+	}
+	for name := range s.byCommit {
+		add(name)
+	}
+	for name := range s.byStream {
+		if s.byCommit[name] == nil {
+			add(name)
 		}
 	}
 	return entries

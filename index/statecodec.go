@@ -3,7 +3,6 @@ package index
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"maps"
 	"slices"
 
 	"github.com/replicate/replicate"
@@ -236,23 +235,21 @@ type origin struct {
 
 // spans writes the origins once and marks with the place of their origin.
 func (w *blobWriter) spans(s spans) {
-	names := slices.Sorted(maps.Keys(s))
-	places := map[origin]int{}
-	var origins []origin
+	names := make([]string, 0, len(s))
+	for name := range s {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	var origins origins
 	for _, name := range names {
 		for _, m := range s[name].marks() {
-			if m == nil {
-				continue
-			}
-			o := origin{m.at, m.by}
-			if _, ok := places[o]; !ok {
-				places[o] = len(origins)
-				origins = append(origins, o)
+			if m != nil {
+				origins.place(origin{m.at, m.by})
 			}
 		}
 	}
-	w.uvarint(uint64(len(origins)))
-	for _, o := range origins {
+	w.uvarint(uint64(len(origins.all)))
+	for _, o := range origins.all {
 		w.varint(o.at)
 		w.text(o.by)
 	}
@@ -260,23 +257,50 @@ func (w *blobWriter) spans(s spans) {
 	for _, name := range names {
 		w.text(name)
 		for _, m := range s[name].marks() {
-			w.mark(m, places)
+			w.mark(m, &origins)
 		}
 	}
 }
 
-func (w *blobWriter) mark(m *mark, places map[origin]int) {
+// origins is a list without repetition. Most are short.
+type origins struct {
+	all    []origin
+	places map[origin]int // of a long one
+}
+
+// place returns the place of o, adding it.
+func (l *origins) place(o origin) int {
+	const short = 16
+	if len(l.all) <= short {
+		if i := slices.Index(l.all, o); i >= 0 {
+			return i
+		}
+	} else if i, ok := l.places[o]; ok {
+		return i
+	}
+	l.all = append(l.all, o)
+	switch {
+	case len(l.all) == short+1:
+		l.places = make(map[origin]int, 2*short)
+		for i, o := range l.all {
+			l.places[o] = i
+		}
+	case len(l.all) > short:
+		l.places[o] = len(l.all) - 1
+	}
+	return len(l.all) - 1
+}
+
+func (w *blobWriter) mark(m *mark, origins *origins) {
 	if m == nil {
 		w.uvarint(0)
 		return
 	}
-	w.uvarint(uint64(places[origin{m.at, m.by}]) + 1)
+	w.uvarint(uint64(origins.place(origin{m.at, m.by})) + 1)
 	w.varint(int64(m.step))
 	w.varint(m.n)
 	w.value(m.value)
 }
-
-func (s *span) marks() [4]*mark { return [4]*mark{s.first, s.last, s.min, s.max} }
 
 func (r *blobReader) spans() spans {
 	origins := make([]origin, r.count())

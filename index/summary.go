@@ -104,38 +104,52 @@ func (s spans) join(other spans) {
 	}
 }
 
-// combine joins what the commits and the streams say of one metric. The metrics of a commit are points of the stream too, so the
-// stream knows better which of one step came last; the commit of a point is named where it has the same step and value.
-func combine(commits, streams *span) replicate.Summary {
-	if commits == nil {
-		commits = &span{}
+// marks returns first, last, min and max; any may be nil.
+func (s *span) marks() [4]*mark {
+	if s == nil {
+		return [4]*mark{}
 	}
-	if streams == nil {
-		streams = &span{}
-	}
-	return replicate.Summary{
-		First: pick(commits.first, streams.first, func(c, s *mark) bool { return c.step < s.step }),
-		Last:  pick(commits.last, streams.last, func(c, s *mark) bool { return c.step > s.step }),
-		Min: pick(commits.min, streams.min, func(c, s *mark) bool {
-			return cmp.Or(c.value.Compare(s.value), cmp.Compare(c.step, s.step)) < 0
-		}),
-		Max: pick(commits.max, streams.max, func(c, s *mark) bool {
-			return cmp.Or(s.value.Compare(c.value), cmp.Compare(c.step, s.step)) < 0
-		}),
-	}
+	return [4]*mark{s.first, s.last, s.min, s.max}
 }
 
-// pick returns the mark of the commit if it is better, else that of the stream.
-func pick(commit, stream *mark, better func(commit, stream *mark) bool) *replicate.Point {
-	switch {
-	case commit == nil && stream == nil:
-		return nil
-	case stream == nil || commit != nil && better(commit, stream):
-		return &replicate.Point{Value: commit.value, Step: commit.step, Commit: replicate.ID(commit.by)}
+// winners returns the first, last, min and max of what the commits and the streams say of one metric. The metrics of a commit are points of
+// the stream too, so the stream knows better which of one step came last.
+func winners(commits, streams *span) (won [4]*mark) {
+	if streams == nil {
+		return commits.marks()
 	}
-	p := &replicate.Point{Value: stream.value, Step: stream.step, N: stream.n}
-	if commit != nil && commit.step == stream.step && commit.value.Equal(stream.value) {
-		p.Commit = replicate.ID(commit.by)
+	better := [4]func(c, s *mark) bool{
+		func(c, s *mark) bool { return c.step < s.step },
+		func(c, s *mark) bool { return c.step > s.step },
+		func(c, s *mark) bool { return cmp.Or(c.value.Compare(s.value), cmp.Compare(c.step, s.step)) < 0 },
+		func(c, s *mark) bool { return cmp.Or(s.value.Compare(c.value), cmp.Compare(c.step, s.step)) < 0 },
 	}
-	return p
+	won = streams.marks()
+	for i, c := range commits.marks() {
+		if s := won[i]; s == nil || c != nil && better[i](c, s) {
+			won[i] = c
+		}
+	}
+	return won
+}
+
+// combine says what winners says. The commit of a point is named where it has the same step and value.
+func combine(commits, streams *span) replicate.Summary {
+	var points [4]*replicate.Point
+	of := commits.marks()
+	for i, m := range winners(commits, streams) {
+		c := of[i]
+		switch {
+		case m == nil:
+			continue
+		case m == c:
+			points[i] = &replicate.Point{Value: m.value, Step: m.step, Commit: replicate.ID(m.by)}
+			continue
+		}
+		points[i] = &replicate.Point{Value: m.value, Step: m.step, N: m.n}
+		if c != nil && c.step == m.step && c.value.Equal(m.value) {
+			points[i].Commit = replicate.ID(c.by)
+		}
+	}
+	return replicate.Summary{First: points[0], Last: points[1], Min: points[2], Max: points[3]}
 }

@@ -344,14 +344,12 @@ func (c *cursor) time() (time.Time, error) {
 
 // value takes one value in the encoding of values.
 func (c *cursor) value() (replicate.Value, error) {
-	raw, err := c.raw()
+	c.next()
+	v, n, err := replicate.ParsePrefix(c.data[c.pos:])
 	if err != nil {
-		return replicate.Value{}, err
+		return replicate.Value{}, fmt.Errorf("value from byte %d: %w", c.pos, err)
 	}
-	v, err := replicate.ParseValue(raw)
-	if err != nil {
-		return replicate.Value{}, fmt.Errorf("value from byte %d: %w", c.pos-len(raw), err)
-	}
+	c.pos += n
 	return v, nil
 }
 
