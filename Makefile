@@ -1,4 +1,4 @@
-# Targets: build demo test bench torture check wheel
+# Targets: build demo test race bench torture check wheel
 
 export CGO_ENABLED = 0
 
@@ -25,6 +25,10 @@ test: build
 torture: build
 	REPLICATE_TORTURE=200 go test -count=1 -timeout 180m -run 'Torture|KilledServers|PowerCuts' ./cmd/e2e ./fs
 
+# The Go tests of what serves several callers at once, under the race detector: needs a C compiler, and a quarter of an hour on two cores.
+race:
+	CGO_ENABLED=1 go test -race -timeout 60m ./fs/... ./index ./storage/...
+
 # One table: every figure beside the peers that are installed, in one run.
 bench: build
 	.ci/need fuse3 restic borgbackup zstd
@@ -42,4 +46,4 @@ wheel: build
 clean:
 	rm -rf bin dist build
 
-.PHONY: build demo test bench torture check wheel clean
+.PHONY: build demo test race bench torture check wheel clean

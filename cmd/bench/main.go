@@ -17,7 +17,7 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 5, "rounds of each measurement; the median is printed")
-	only := flag.String("only", "", "only the `GROUPS` named, separated by commas: commit, large, list, client, mount")
+	only := flag.String("only", "", "only the `GROUPS` named, separated by commas: commit, large, list, client, mount, visible, files, many")
 	dir := flag.String("dir", "", "work below `DIR` instead of the temporary directory")
 	binary := flag.String("binary", "bin/replicate", "the `FILE` to measure")
 	flag.Parse()
@@ -57,7 +57,8 @@ func bench(rounds int, only, dir, binary string) error {
 	for _, group := range []struct {
 		name string
 		run  func(*lab) error
-	}{{"commit", commitRows}, {"large", largeRows}, {"list", listRows}, {"client", clientRows}, {"mount", mountRows}} {
+	}{{"commit", commitRows}, {"large", largeRows}, {"list", listRows}, {"client", clientRows}, {"mount", mountRows},
+		{"visible", visibleRows}, {"files", mountMemoryRow}, {"many", mountManyRows}} {
 		if only != "" && !slices.Contains(strings.Split(only, ","), group.name) {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -127,6 +128,10 @@ func (v *View) listFlatCommits(ctx context.Context, s *snapshot, cookie uint64, 
 // commitAttr is what stat says of the directory of a commit.
 func commitAttr(c *index.Commit) *Attr { return &Attr{Mode: dirMode, Mtime: c.Time.UnixNano()} }
 
+// largeTree is from how many paths on what reading a tree leaves behind, some twice the tree, is given back at once: a server may then be
+// idle for days.
+const largeTree = 50_000
+
 // A treeKey is the first frame of a tree and how many there are: commits that changed nothing share one tree.
 type treeKey struct {
 	first  replicate.Hash
@@ -157,6 +162,9 @@ func (v *View) tree(ctx context.Context, ord int64) (*tree, error) {
 		flat := newTree(t)
 		if err := v.number(ctx, flat, ord); err != nil {
 			return nil, 0, err
+		}
+		if len(flat.places) >= largeTree {
+			debug.FreeOSMemory()
 		}
 		return flat, flat.weight(), nil
 	})
