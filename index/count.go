@@ -67,7 +67,8 @@ type with struct {
 func (w with) Scan(dest ...any) error { return w.row.Scan(append(dest, w.more...)...) }
 
 // killedCommits are the dead commits of an experiment. Their metrics are points of its stream too, which stays as it is; what is
-// said of the metrics must not be theirs.
+// said of the metrics must not be theirs. A merge may drop the row of a commit that has been dead for long: an index that is made after
+// that does not know what it measured, and shows values of it that are in the summaries of the stream.
 type killedCommits struct {
 	ids    map[replicate.ID]bool
 	values map[metricValue]bool // of their metrics, as far as no living commit has the same

@@ -45,11 +45,6 @@ func history(t *testing.T, random *rand.Rand) []repository.Record {
 				r.Commit.Row = before()
 				add(r)
 			}
-			if loss := c.Metrics[0].Value; random.IntN(2) == 0 && loss.IsNumber() && !loss.IsNaN() { // a point of the stream too
-				p := &replicate.Point{Value: loss, Step: c.Step, N: int64(100 + seq)}
-				add(repository.Record{Stream: &repository.StreamRow{Stream: repository.MetricsStream, Experiment: e, Writer: "00000000000000aa",
-					From: p.N, To: p.N + 1, Inline: []byte{1}, Row: before(), Summary: map[string]replicate.Summary{"loss": {First: p, Last: p, Min: p, Max: p}}}})
-			}
 			if random.IntN(4) == 0 {
 				add(deleteRecord(c.ID, at()))
 			}
@@ -73,6 +68,26 @@ func history(t *testing.T, random *rand.Rand) []repository.Record {
 		}
 	}
 	return encode(t, records...)
+}
+
+// commitPoints are points of the stream that commits made.
+func commitPoints(t *testing.T, records []repository.Record) []repository.Record {
+	t.Helper()
+	var points []repository.Record
+	for i, r := range records {
+		if r.Commit == nil || i%2 == 0 {
+			continue
+		}
+		loss, _ := r.Commit.Metrics.Get("loss")
+		if !loss.IsNumber() || loss.IsNaN() {
+			continue
+		}
+		p := &replicate.Point{Value: loss, Step: r.Commit.Step, N: int64(100 + i)}
+		points = append(points, repository.Record{Stream: &repository.StreamRow{Stream: repository.MetricsStream, Experiment: r.Commit.Experiment,
+			Writer: "00000000000000aa", From: p.N, To: p.N + 1, Inline: []byte{1}, Row: r.Commit.Row,
+			Summary: map[string]replicate.Summary{"loss": {First: p, Last: p, Min: p, Max: p}}}})
+	}
+	return encode(t, points...)
 }
 
 // model is what the records mean, worked out from their definitions and nothing else.
@@ -236,6 +251,7 @@ func TestOrderAndRepetitionMakeNoDifference(t *testing.T) {
 	for seed := range uint64(25) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		records := history(t, random)
+		records = append(records, commitPoints(t, records)...)
 		want := model(records)
 		for _, pieces := range []int{1, 1 + random.IntN(len(records)+1)} {
 			w := newWorld(t)
