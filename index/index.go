@@ -182,3 +182,11 @@ type Target struct {
 	Experiment *Experiment
 	Commit     *Commit // nil if the reference named an experiment
 }
+
+// ID is the id of the commit, else of the experiment.
+func (t Target) ID() replicate.ID {
+	if t.Commit != nil {
+		return t.Commit.ID
+	}
+	return t.Experiment.ID
+}

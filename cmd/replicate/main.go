@@ -31,6 +31,7 @@ func commands(w *world) []*cli.Command {
 		catCommand(w),
 		checkCommand(w),
 		rmCommand(w),
+		gcCommand(w),
 		tagCommand(w),
 		noteCommand(w),
 		mountCommand(w),

@@ -33,6 +33,15 @@ func (p *progress) count(done, total int64) {
 	}
 }
 
+// stage is count for work of several kinds, of which some cannot be counted.
+func (p *progress) stage(what string, done, total int64) {
+	if p.what = what; total > 0 {
+		p.count(done, total)
+	} else if p.due(time.Now()) {
+		fmt.Fprintf(p.w.stderr, "%s%s", eraseLine, p.what)
+	}
+}
+
 // due reports whether a line should be shown now.
 func (p *progress) due(now time.Time) bool {
 	if !p.w.errTerminal || now.Sub(p.start) < progressAfter {

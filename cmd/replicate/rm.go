@@ -12,7 +12,8 @@ import (
 )
 
 const rmHelp = `Deletes experiments and commits: it lists them, asks, and then nothing shows them any more.
-All ids are found before anything is deleted. An experiment takes its commits along.`
+All ids are found before anything is deleted. An experiment takes its commits along. replicate gc frees the space. Until it has,
+--undo brings back what was deleted, by the same ids.`
 
 func rmCommand(w *world) *cli.Command {
 	return &cli.Command{
@@ -20,12 +21,20 @@ func rmCommand(w *world) *cli.Command {
 		Usage:       "delete experiments and commits",
 		ArgsUsage:   "ID...",
 		Description: rmHelp,
-		Flags:       append([]cli.Flag{&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "delete without asking"}}, storageFlags()...),
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "delete without asking"},
+			&cli.BoolFlag{Name: "undo", Usage: "bring back what was deleted"},
+		}, storageFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, 1, -1, "ID"); err != nil {
 				return err
 			}
-			return w.with(c, func(s *session) error { return s.rm(c.Args().Slice(), c.Bool("force")) })
+			return w.with(c, func(s *session) error {
+				if c.Bool("undo") {
+					return s.undelete(c.Args().Slice())
+				}
+				return s.rm(c.Args().Slice(), c.Bool("force"))
+			})
 		},
 	}
 }
@@ -66,6 +75,46 @@ func (s *session) rm(ids []string, force bool) error {
 		return err
 	}
 	w.say("deleted")
+	return nil
+}
+
+// undelete brings back what was deleted, after all of it was found.
+func (s *session) undelete(ids []string) error {
+	if s.index == nil {
+		_, err := s.resolve(ids[0])
+		return err
+	}
+	var found []index.Target
+	for _, ref := range ids {
+		t, err := s.index.ResolveDeleted(s.ctx, ref)
+		if err != nil {
+			return err
+		}
+		if t.Commit != nil && t.Experiment.Deleted {
+			return replicate.Errorf(replicate.Conflict, "the experiment %s of commit %s is deleted too", t.Experiment.ID.Short(), t.Commit.ID.Short()).
+				WithHint("replicate rm --undo %s brings it back with its commits", t.Experiment.ID.Short())
+		}
+		found = append(found, t)
+	}
+	var experiments, commits int64
+	for _, t := range found {
+		rows, at, err := s.index.Killed(s.ctx, t.ID())
+		if err == nil {
+			err = s.repo.Undelete(s.ctx, rows, at)
+		}
+		if err != nil {
+			return err
+		}
+		for i := range rows {
+			if rows[i].Commit != nil {
+				commits++
+			}
+		}
+		if t.Commit == nil {
+			experiments++
+		}
+	}
+	s.w.say("brought back %s", counted(experiments, commits))
 	return nil
 }
 

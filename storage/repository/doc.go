@@ -178,6 +178,19 @@
 // next one, up to 9. Whoever has read all inputs need not read the segment; whoever has read the segment need not read its inputs, unless
 // the first line of the directory says "part":true: then other segments hold the rest of them.
 //
+// # Garbage collection
+//
+// Packs that no living row names are deleted in steps that anybody may take, at any time, twice: the lists in gc/ are all there is to know.
+// A list is zstd of a line of JSON, then one pack name a line:
+//
+//	{}                                                 condemned; when, the time of the object says
+//	{"condemned":"2026-03-04T05:06:07.123456789Z"}     a sentence: when its packs were condemned
+//
+// A pack that is in a condemned list, or in a valid sentence, is doomed: who publishes a row stores what it needs of it again. A
+// condemned list lapses, and may be deleted, 24 h + 6 h after its time; a sentence that landed later than that after the time in it is void. Names of
+// condemned lists begin with 0 to 7, those of sentences with 8 to f, so that a listing in which a list is gone already shows what became of it.
+// See gc.go for the steps, and why nothing is lost.
+//
 // # Invariants
 //
 // What must hold, or data is lost:

@@ -33,9 +33,37 @@ func (r *Repository) landing(ctx context.Context) (release func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// errBusy says that somebody publishes all the time.
+var errBusy = errors.New("somebody is publishing")
+
+// lockPatience is how long a collector waits for a moment in which nobody publishes.
+const lockPatience = 10 * time.Second
+
+// canLock reports whether there is a lock.
+func (r *Repository) canLock() bool { return r.local != nil && onLocalDisk(r.local.Dir()) }
+
+// nobodyLands begins a time in which nobody is between landing and its release, where there is a lock. The error is errBusy if there is no such
+// moment for a while.
+func (r *Repository) nobodyLands(ctx context.Context) (release func(), err error) {
+	f, err := r.landingFile()
+	if err != nil {
+		return nil, err
+	}
+	patience, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	if err := lockFile(patience, f, unix.LOCK_EX); err != nil {
+		f.Close()
+		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+			err = errBusy
+		}
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
 // landingFile opens the lock, nil where there is none.
 func (r *Repository) landingFile() (*os.File, error) {
-	if r.local == nil || !onLocalDisk(r.local.Dir()) {
+	if !r.canLock() {
 		return nil, nil
 	}
 	path := filepath.Join(r.local.Dir(), "tmp", landingLock)

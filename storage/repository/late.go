@@ -1,27 +1,11 @@
 package repository
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
-	"strings"
-	"time"
-
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/replicate/replicate"
-)
-
-const (
-	// The suffixes of lists in gc/.
-	condemnedSuffix = ".condemned"
-	sentenceSuffix  = ".sentence"
-	// maxGCList bounds a list: a million packs.
-	maxGCList = 128 << 20
 )
 
 // A verdict says whether a late record can be believed.
@@ -81,19 +65,11 @@ func (r *Repository) addDoomed(ctx context.Context, doomed map[replicate.Hash]bo
 		if err != nil {
 			return err
 		}
-		sentence := strings.HasSuffix(o.Key, sentenceSuffix)
-		if !sentence && !strings.HasSuffix(o.Key, condemnedSuffix) {
-			continue
-		}
-		data, err := readObject(ctx, r.store, o.Key, 0, -1)
+		list, err := r.readGCList(ctx, o)
 		if err != nil {
 			return err
 		}
-		list, err := parseGCList(data)
-		if err != nil {
-			return fmt.Errorf("%s: %w", o.Key, err)
-		}
-		if sentence && r.timing.lapsed(list.Condemned, o.Time) {
+		if list == nil || list.sentence && r.timing.lapsed(list.Condemned, o.Time) {
 			continue
 		}
 		for _, p := range list.packs {
@@ -101,38 +77,4 @@ func (r *Repository) addDoomed(ctx context.Context, doomed map[replicate.Hash]bo
 		}
 	}
 	return nil
-}
-
-// A gcList is the content of an object in gc/: a JSON line, then one pack name a line, compressed.
-type gcList struct {
-	Condemned time.Time `json:"condemned"` // in a sentence: when its packs were condemned
-	packs     []replicate.Hash
-}
-
-func parseGCList(data []byte) (gcList, error) {
-	z, err := zstd.NewReader(bytes.NewReader(data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxRaw))
-	if err != nil {
-		return gcList{}, err
-	}
-	defer z.Close()
-	text, err := io.ReadAll(io.LimitReader(z, maxGCList+1))
-	if err == nil && len(text) > maxGCList {
-		err = fmt.Errorf("larger than %d bytes", maxGCList)
-	}
-	if err != nil {
-		return gcList{}, replicate.Errorf(replicate.Corrupt, "%w", err)
-	}
-	head, names, _ := bytes.Cut(text, []byte("\n"))
-	var list gcList
-	if err := json.Unmarshal(head, &list); err != nil {
-		return gcList{}, replicate.Errorf(replicate.Corrupt, "%w", err)
-	}
-	for name := range bytes.Lines(names) {
-		p, err := replicate.ParseHash(string(bytes.TrimSuffix(name, []byte("\n"))))
-		if err != nil {
-			return gcList{}, err
-		}
-		list.packs = append(list.packs, p)
-	}
-	return list, nil
 }

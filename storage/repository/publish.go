@@ -157,6 +157,9 @@ func (r *Repository) checkPacks(ctx context.Context, packs []replicate.Hash, exc
 func putRecords(ctx context.Context, store storage.Store, records []Record) (time.Time, error) {
 	lines := make([]Record, len(records))
 	for i, r := range records {
+		if lines[i] = r; r.Line != nil {
+			continue
+		}
 		var err error
 		if lines[i], err = r.Encode(); err != nil {
 			return time.Time{}, err

@@ -26,6 +26,7 @@ type Batch struct {
 	Inputs  []string // keys whose records this one includes, for an object that a merge made
 	Records []Record // the accepted ones
 	Err     error    // the object, or a part of it, is damaged: the error names it. Records holds what could be read
+	late    []Record // of a Sync that does not judge: rows that landed late
 	// Settled reports that nothing more will ever come of Key, so that known may say so from now on. It is false in all but the last
 	// part of an object, when Err is set, and when a record in it is late and may be believed later: those are asked for
 	// again by the next Sync.
@@ -39,13 +40,18 @@ type Batch struct {
 // twice without harm. known is called from several goroutines, also while a batch is being yielded.
 func (r *Repository) Sync(ctx context.Context, known func(key string) bool) iter.Seq2[Batch, error] {
 	return func(yield func(Batch, error) bool) {
-		s := syncer{repository: r, known: known, yield: yield, done: map[string]bool{}, gone: map[string]bool{}}
-		for again := true; again; {
-			var err error
-			if again, err = s.pass(ctx); err != nil {
-				yield(Batch{}, &replicate.Error{Op: "read", Path: r.store.URL(), Kind: replicate.KindOf(err), Err: err})
-				return
-			}
+		s := syncer{repository: r, known: known, yield: yield}
+		s.sync(ctx)
+	}
+}
+
+func (s *syncer) sync(ctx context.Context) {
+	s.done, s.gone = map[string]bool{}, map[string]bool{}
+	for again := true; again; {
+		var err error
+		if again, err = s.pass(ctx); err != nil {
+			s.yield(Batch{}, &replicate.Error{Op: "read", Path: s.repository.store.URL(), Kind: replicate.KindOf(err), Err: err})
+			return
 		}
 		if r.foreign != nil && !s.stopped {
 			r.syncForeign(ctx, known, yield)
@@ -58,6 +64,7 @@ type syncer struct {
 	repository *Repository
 	known      func(key string) bool
 	yield      func(Batch, error) bool
+	unjudged   bool            // late rows are passed on, not judged
 	stopped    bool            // yield has had enough
 	done       map[string]bool // read by this Sync
 	gone       map[string]bool // listed, but not there when asked for: a merge took it
@@ -77,6 +84,9 @@ func (s *syncer) pass(ctx context.Context) (again bool, err error) {
 	doomed := sync.OnceValues(func() (map[replicate.Hash]bool, error) { // asked after log/ was listed, if at all
 		return s.repository.readDoomed(ctx)
 	})
+	if s.unjudged {
+		doomed = nil
+	}
 	gone := len(s.gone)
 	err = s.fetch(ctx, logs, s.repository.atOnce(getsAtOnce), func(ctx context.Context, o storage.Object, emit func(Batch)) error {
 		return s.repository.readLog(ctx, o, doomed, emit)

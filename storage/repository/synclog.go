@@ -8,7 +8,7 @@ import (
 	"github.com/replicate/replicate/storage"
 )
 
-// readLog reads an object of new records and emits it with those that are accepted.
+// readLog reads an object of new records and emits it with those that are accepted. With no way to ask for doomed packs it emits the late ones apart.
 func (r *Repository) readLog(ctx context.Context, o storage.Object, doomed doomedPacks, emit func(Batch)) error {
 	data, err := r.readWhole(ctx, o.Key)
 	if err != nil {
@@ -18,7 +18,11 @@ func (r *Repository) readLog(ctx context.Context, o storage.Object, doomed doome
 	batch := Batch{Key: o.Key, Records: records[:0], Err: damage, Settled: damage == nil}
 	for _, record := range records {
 		verdict := sound
-		if record.isLate(o) {
+		switch late := record.isLate(o); {
+		case late && doomed == nil:
+			batch.late = append(batch.late, record)
+			continue
+		case late:
 			if verdict, err = r.judge(ctx, doomed, record.row().Packs); err != nil {
 				return r.failed("read", o.Key, err)
 			}
