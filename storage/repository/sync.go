@@ -41,22 +41,23 @@ type Batch struct {
 func (r *Repository) Sync(ctx context.Context, known func(key string) bool) iter.Seq2[Batch, error] {
 	return func(yield func(Batch, error) bool) {
 		s := syncer{repository: r, known: known, yield: yield}
-		s.sync(ctx)
+		if s.sync(ctx) && r.foreign != nil {
+			r.syncForeign(ctx, known, yield)
+		}
 	}
 }
 
-func (s *syncer) sync(ctx context.Context) {
+// sync reports whether more is wanted.
+func (s *syncer) sync(ctx context.Context) bool {
 	s.done, s.gone = map[string]bool{}, map[string]bool{}
 	for again := true; again; {
 		var err error
 		if again, err = s.pass(ctx); err != nil {
 			s.yield(Batch{}, &replicate.Error{Op: "read", Path: s.repository.store.URL(), Kind: replicate.KindOf(err), Err: err})
-			return
-		}
-		if r.foreign != nil && !s.stopped {
-			r.syncForeign(ctx, known, yield)
+			return false
 		}
 	}
+	return !s.stopped
 }
 
 // A syncer is one call of Sync.
