@@ -19,6 +19,7 @@ TEST_PACKAGES = jq strace procps util-linux fuse3 git rsync attr acl fio python3
 # Every test. Ends with "N passed, N failed". ARGS are given to go test.
 test: build
 	.ci/need $(TEST_PACKAGES)
+	.ci/tool versitygw fake-gcs-server
 	.ci/test $(ARGS) ./...
 
 # kill -9 at random moments, 200 times; the tests do it 20 times. A power cut after every change of a disk; the tests try 40.

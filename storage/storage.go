@@ -33,7 +33,8 @@ type Store interface {
 	// nothing, which is no error. The caller closes.
 	Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error)
 	// Put stores the first n bytes of body, which it may read more than once, always from the beginning. A body that is
-	// shorter is an error, and nothing is stored. It returns the object's Time.
+	// shorter is an error, and nothing is stored. It returns the object's Time, or where the answer does not tell it, the store's clock
+	// when the answer began: at most a second before Time, as it may be in whole seconds, and seldom a minute later.
 	Put(ctx context.Context, key string, body io.ReadSeeker, n int64) (time.Time, error)
 	// List yields the objects whose key begins with prefix and is greater than after, sorted by key. It stops at the
 	// first error.

@@ -22,9 +22,11 @@ import (
 	"github.com/replicate/replicate/index"
 	"github.com/replicate/replicate/storage"
 	_ "github.com/replicate/replicate/storage/disk" // file: URLs and paths
+	_ "github.com/replicate/replicate/storage/gcs"  // gs: URLs
 	"github.com/replicate/replicate/storage/legacy"
 	"github.com/replicate/replicate/storage/project"
 	"github.com/replicate/replicate/storage/repository"
+	_ "github.com/replicate/replicate/storage/s3" // s3: URLs
 )
 
 // storageFlags are the flags of every command that needs a repository.

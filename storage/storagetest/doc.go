@@ -9,5 +9,6 @@
 //   - Forgetful: objects vanish.
 //   - Stopped: the process dies at the n-th call, before or after it took effect, and no call after that does anything.
 //
-// They know nothing of what the bytes mean. Package require beside this one says what a test needs from its machine.
+// They know nothing of what the bytes mean. Start… run servers of object storage on this machine. The packages below this one are require,
+// which says what a test needs from its machine, servers, which runs those servers, and badnet, a network that is bad in ways real ones are.
 package storagetest

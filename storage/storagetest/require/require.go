@@ -8,6 +8,7 @@ package require
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"testing"
 )
@@ -29,6 +30,20 @@ func Program(t testing.TB, name string) string {
 		Missing(t, name)
 	}
 	return path
+}
+
+// Tool returns the path of a server that .ci/tool built, or ends the test.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	caches, err := os.UserCacheDir()
+	if err != nil {
+		Missing(t, name+": "+err.Error())
+	}
+	found, err := filepath.Glob(filepath.Join(caches, "replicate-test", name+"-v*"))
+	if err != nil || len(found) == 0 {
+		Missing(t, name+" (.ci/tool "+name+" builds it)")
+	}
+	return found[len(found)-1]
 }
 
 // Root ends a test that is not run by root.

@@ -1,0 +1,158 @@
+package gcs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"cloud.google.com/go/auth"
+	gcs "cloud.google.com/go/storage"
+	"google.golang.org/api/googleapi"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage"
+	"github.com/replicate/replicate/storage/wire"
+)
+
+const (
+	statusMissing   = http.StatusNotFound
+	statusForbidden = http.StatusForbidden
+	statusConflict  = http.StatusConflict
+	statusRange     = http.StatusRequestedRangeNotSatisfiable
+)
+
+var errNoDate = errors.New("the server's answer has no date")
+
+// permissions are the names of what IAM allows, by our operations.
+var permissions = map[string]string{
+	"get": "storage.objects.get", "stat": "storage.objects.get", "put": "storage.objects.create", "list": "storage.objects.list",
+	"delete": "storage.objects.delete", "create": "storage.buckets.create", "read the clock of": "storage.objects.get",
+}
+
+const (
+	hintLogin = "sign in: gcloud auth application-default login"
+	hintRoom  = "have the quota raised, or make room; commits stay on this machine until then"
+)
+
+// failed is the error of an operation on a key, "" for the bucket.
+func (s *Store) failed(op, key string, err error) error {
+	e := &replicate.Error{Op: op, Path: strings.TrimSuffix(s.bucket.URL()+"/"+key, "/"), Err: err}
+	reason := reasonOf(err)
+	switch {
+	case noBucket(err):
+		e.Path, e.Kind, e.Err = s.bucket.BucketURL(), replicate.Usage, storage.ErrNoBucket
+		e.Hint = "create it with --create, or set storage in replicate.yaml to another one"
+	case status(err) == statusMissing || errors.Is(err, gcs.ErrObjectNotExist):
+		e.Kind, e.Err = replicate.NotFound, errors.New("no such object")
+	case strings.Contains(reason, "ateLimitExceeded"): // rate…, userRate…
+		e.Kind, e.Err = replicate.Unavailable, errors.New("the server asks for fewer requests")
+	case strings.Contains(reason, "uotaExceeded"), status(err) == http.StatusInsufficientStorage:
+		e.Kind, e.Err, e.Hint = replicate.Full, errors.New("the quota is used up"), hintRoom
+	case status(err) == http.StatusPreconditionFailed:
+		e.Kind, e.Err = replicate.Conflict, errors.New("the object was replaced while it was read")
+	case status(err) == statusConflict && op == "create":
+		e.Kind, e.Err = replicate.Conflict, errors.New("the name belongs to a bucket of somebody else")
+		e.Hint = "choose another name: names of buckets are shared by everybody"
+	case status(err) == http.StatusUnauthorized:
+		e.Kind, e.Err, e.Hint = replicate.Permission, errors.New("the credentials are wrong or have expired"), hintLogin
+	case status(err) == statusForbidden:
+		s.denied(e, op)
+	case status(err) != 0:
+		e.Kind, e.Err = wire.StatusKind(status(err)), errors.New(words(err))
+	default:
+		e.Kind, e.Err, e.Hint = credentialError(err)
+	}
+	return e
+}
+
+// denied says which permission is missing, to whom as far as the server tells, and how it is given.
+func (s *Store) denied(e *replicate.Error, op string) {
+	e.Kind = replicate.Permission
+	text := words(e.Err)
+	if strings.Contains(text, "billing") {
+		e.Err, e.Hint = errors.New(text), "switch billing on for the project: https://console.cloud.google.com/billing"
+		return
+	}
+	e.Err = fmt.Errorf("permission denied: %s on gs://%s", permissions[op], s.bucket.Name)
+	member := "user:YOU"
+	if who, _, ok := strings.Cut(text, " does not have "); ok && strings.Contains(who, "@") && !strings.Contains(who, " ") {
+		member = "user:" + who
+		if strings.HasSuffix(who, ".gserviceaccount.com") {
+			member = "serviceAccount:" + who
+		}
+	}
+	e.Hint = fmt.Sprintf("gcloud storage buckets add-iam-policy-binding gs://%s --member=%s --role=roles/storage.objectUser", s.bucket.Name, member)
+	if op == "create" {
+		e.Hint = "gcloud projects add-iam-policy-binding PROJECT --member=" + member + " --role=roles/storage.admin, or have somebody create the bucket"
+	}
+}
+
+func (s *Store) noProject() error {
+	return &replicate.Error{Op: "create", Path: s.bucket.BucketURL(), Kind: replicate.Usage, Err: errors.New("the credentials name no project"),
+		Hint: "gcloud storage buckets create gs://" + s.bucket.Name + " --project=PROJECT"}
+}
+
+// credentialError explains errors that no server of GCS sent: of the network, and of those who hand out credentials.
+func credentialError(err error) (replicate.Kind, error, string) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return replicate.KindOf(err), err, ""
+	}
+	if token, ok := errors.AsType[*auth.Error](err); ok {
+		text := string(token.Body)
+		switch {
+		case token.Temporary():
+			return replicate.Unavailable, errors.New("nobody hands out credentials just now"), ""
+		case strings.Contains(text, "reasonable timeframe"):
+			return replicate.Permission, errors.New("the clock of this machine is wrong"), "set it: timedatectl set-ntp true"
+		}
+		return replicate.Permission, errors.New("the credentials are wrong or have expired"), hintLogin
+	}
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "could not find default credentials"):
+		return replicate.Permission, errors.New("no credentials found"), "sign in: gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS"
+	case wire.NetworkKind(err) == replicate.Unavailable:
+		return replicate.Unavailable, wire.Cause(err), "check the network, and STORAGE_EMULATOR_HOST if it is set"
+	}
+	return replicate.KindOf(err), err, ""
+}
+
+// noBucket reports whether an error says that the bucket is missing. For a missing object the library says the same as for an object of a
+// missing bucket; the server does not.
+func noBucket(err error) bool {
+	if errors.Is(err, gcs.ErrBucketNotExist) {
+		return true
+	}
+	answer, ok := errors.AsType[*googleapi.Error](err)
+	return ok && answer.Code == statusMissing && strings.Contains(answer.Message+answer.Body, "bucket does not exist")
+}
+
+// words returns what the server said.
+func words(err error) string {
+	answer, ok := errors.AsType[*googleapi.Error](err)
+	switch {
+	case !ok:
+		return err.Error()
+	case answer.Message != "":
+		return strings.TrimSuffix(answer.Message, ".")
+	}
+	return strings.ToLower(http.StatusText(answer.Code))
+}
+
+// reasonOf returns the server's name of an error, "" if it has none.
+func reasonOf(err error) string {
+	if answer, ok := errors.AsType[*googleapi.Error](err); ok && len(answer.Errors) > 0 {
+		return answer.Errors[0].Reason
+	}
+	return ""
+}
+
+// status returns the HTTP status of an error, 0 if it is none of a server.
+func status(err error) int {
+	if answer, ok := errors.AsType[*googleapi.Error](err); ok {
+		return answer.Code
+	}
+	return 0
+}
