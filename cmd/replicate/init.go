@@ -235,7 +235,7 @@ func (w *world) wrap(r *recorderProcess, request map[string]any, command []strin
 	if err := r.Call("commit", map[string]any{"if_changed": true}, nil); err != nil {
 		w.report("warning", &replicate.Error{Op: "commit what the command changed", Err: err})
 	}
-	if err := r.Call("end", map[string]any{"status": e.status, "exit_code": e.code}, nil); err != nil {
+	if err := r.Call("end", map[string]any{"status": e.status, "exit_code": e.code, "wait": w.exitWait().Seconds()}, nil); err != nil {
 		w.report("warning", &replicate.Error{Op: "end experiment", Path: id.Short(), Err: err})
 	}
 	w.tell(recorder.Remark{Note: id.Short() + " " + string(e.status) + " after " + lasted(w.now().Sub(start).Round(time.Second))})

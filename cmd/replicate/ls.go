@@ -56,10 +56,12 @@ func list(c *cli.Context, w *world, filters []string) error {
 		if err != nil {
 			return err
 		}
-		return w.print(func(out *bufio.Writer) error {
+		err = w.print(func(out *bufio.Writer) error {
 			s.writeList(out, experiments, c)
 			return nil
 		})
+		w.sayOnItsWay(s.ctx, s.project)
+		return err
 	})
 }
 

@@ -40,9 +40,11 @@ func commands(w *world) []*cli.Command {
 		logCommand(w),
 		commitCommand(w),
 		stopCommand(w),
+		uploadCommand(w),
 		recordCommand(w),
 		versionCommand(w),
 		mountProcessCommand(w),
+		uploaderCommand(w),
 	}
 }
 

@@ -4,7 +4,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-const psHelp = `Lists the experiments that are running, as ls does.`
+const psHelp = `Lists the experiments that are running, as ls does, and says what of this project is still on its way to its
+storage.`
 
 func psCommand(w *world) *cli.Command {
 	return &cli.Command{

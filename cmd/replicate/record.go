@@ -48,7 +48,7 @@ func (w *world) recorderOptions(c *cli.Context) recorder.Options {
 		name, value, _ := strings.Cut(pair, "=")
 		env[name] = value
 	}
-	return recorder.Options{StorageFlag: c.String("storage-url"), Env: env, Now: w.now, Random: rand.Reader, Tell: w.tell}
+	return recorder.Options{StorageFlag: c.String("storage-url"), Env: env, Now: w.now, Random: rand.Reader, Tell: w.tell, Upload: startUploaders}
 }
 
 // tell prints what a recorder has to say.

@@ -65,6 +65,7 @@ func (w *world) open(c *cli.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	startUploaders(p)
 	s := &session{w: w, project: p}
 	s.ctx, s.stop = signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
 	s.repo, err = openRepository(s.ctx, p.StorageURL, p.Cache)
@@ -169,6 +170,9 @@ func indexOptions(config *replicate.Config, now func() time.Time) index.Options 
 
 // finishDead ends the experiments of processes of this machine that died with their recorder. Who may only read leaves that to others.
 func (s *session) finishDead() {
+	if _, local := s.repo.Store().(storage.Local); !local {
+		return // the uploader does
+	}
 	_, err := repository.OpenSpool(s.repo, s.project.Spool()).Recover(s.ctx)
 	if err != nil && replicate.KindOf(err) != replicate.Permission {
 		s.w.report("warning", err)

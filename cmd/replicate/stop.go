@@ -42,7 +42,11 @@ func stopCommand(w *world) *cli.Command {
 			if err != nil {
 				return err
 			}
-			return s.Stop(c.Context, status, code)
+			if err := s.Stop(c.Context, status, code); err != nil {
+				return err
+			}
+			s.Wait(c.Context, w.exitWait(), nil)
+			return nil
 		},
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,6 +45,19 @@ func newWorld() *world {
 
 // user is who did something, for records.
 func (w *world) user() string { return recorder.User(w.getenv) }
+
+// exitWait is how long the end of an experiment waits for what is on its way: REPLICATE_EXIT_WAIT, in seconds.
+func (w *world) exitWait() time.Duration {
+	const usual = 5 * time.Second
+	seconds, err := strconv.ParseFloat(w.getenv("REPLICATE_EXIT_WAIT"), 64)
+	if err != nil || seconds < 0 || seconds > maxExitWait.Seconds() {
+		return usual
+	}
+	return time.Duration(seconds * float64(time.Second))
+}
+
+// maxExitWait keeps a wait a number of nanoseconds.
+const maxExitWait = 100 * 24 * time.Hour
 
 func isTerminal(f *os.File) bool {
 	_, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)

@@ -30,13 +30,13 @@ func (b *beginning) begin(ctx context.Context) (*started, error) {
 	case joined != "" && (b.Resume.id == "" || b.Resume.id == joined):
 		return b.join(ctx, joined)
 	case b.Resume.id != "":
-		found, err := findExperiment(ctx, b.place.repo, b.Resume.id)
+		found, err := b.place.findExperiment(ctx, b.Resume.id)
 		if err != nil {
 			return nil, err
 		}
 		return b.goOn(ctx, found)
 	case b.Resume.newest:
-		found, err := findInterrupted(ctx, b.place.repo, maskArgs(b.Argv), b.place.project.Root)
+		found, err := b.interrupted(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -70,7 +70,7 @@ func (b *beginning) new(ctx context.Context) (*started, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.writer = writer
+	s.writer, s.free = writer, b.place.spool.Free()
 	return &started{
 		Created: e.Created.Format(time.RFC3339Nano), Files: snapshot.Files, Bytes: snapshot.Bytes, LeftOut: largest(snapshot.LeftOut),
 	}, nil
@@ -96,7 +96,7 @@ func (b *beginning) goOn(ctx context.Context, found *standing) (*started, error)
 
 // join takes part in an experiment that somebody else began and ends.
 func (b *beginning) join(ctx context.Context, id string) (*started, error) {
-	found, err := findExperiment(ctx, b.place.repo, id)
+	found, err := b.place.findExperiment(ctx, id)
 	if err != nil {
 		return nil, &replicate.Error{Op: "take part in the experiment of", Path: joinVariable, Err: err}
 	}
@@ -152,7 +152,7 @@ func (b *beginning) primary() *replicate.Metric {
 // parent returns the commit that this run started from: the one named, else the one last checked out here, else "".
 func (b *beginning) parent(ctx context.Context) (replicate.ID, error) {
 	if b.Parent != "" {
-		return findParent(ctx, b.place.repo, b.Parent)
+		return b.findParent(ctx)
 	}
 	data, err := os.ReadFile(filepath.Join(b.place.project.Private(), "checkout"))
 	if err != nil {
@@ -170,6 +170,43 @@ func (b *beginning) parent(ctx context.Context) (replicate.ID, error) {
 		return "", nil
 	}
 	return id, nil
+}
+
+// findParent returns the commit that Parent names. If the storage cannot be asked, only a whole id is understood.
+func (b *beginning) findParent(ctx context.Context) (replicate.ID, error) {
+	repo, ctx, cancel, err := b.place.repository(ctx)
+	var id replicate.ID
+	if err == nil {
+		defer cancel()
+		id, err = findParent(ctx, repo, b.Parent)
+	}
+	if replicate.KindOf(err) != replicate.Unavailable {
+		return id, err
+	}
+	id, wrong := replicate.ParseID(b.Parent)
+	if wrong != nil {
+		b.session.o.Tell(Remark{Warning: fmt.Sprintf("which commit %q is cannot be found out now, and is not recorded: %v", b.Parent, err)})
+		return "", nil
+	}
+	return id, nil
+}
+
+// interrupted returns the experiment that goes on with "resume": true, or nil. If the storage cannot be asked, there is none.
+func (b *beginning) interrupted(ctx context.Context) (*standing, error) {
+	repo, ctx, cancel, err := b.place.repository(ctx)
+	var found *standing
+	if err == nil {
+		defer cancel()
+		found, err = findInterrupted(ctx, repo, maskArgs(b.Argv), b.place.project.Root)
+	}
+	switch replicate.KindOf(err) {
+	case replicate.NotFound:
+		return nil, nil
+	case replicate.Unavailable:
+		b.session.o.Tell(Remark{Warning: "whether an experiment can go on cannot be found out now, so a new one begins: " + err.Error()})
+		return nil, nil
+	}
+	return found, err
 }
 
 func tagField(tags []string) json.RawMessage {

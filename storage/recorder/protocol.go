@@ -68,6 +68,7 @@ type request struct {
 	Status    replicate.Status `json:"status"`
 	ExitCode  *int             `json:"exit_code"`
 	Traceback string           `json:"traceback"`
+	Wait      float64          `json:"wait"` // seconds, for an upload
 }
 
 // wanted reports whether the client waits for an answer.
@@ -93,6 +94,14 @@ func (r *request) at(now func() time.Time) time.Time {
 		return now()
 	}
 	return time.UnixMicro(int64(math.Round(r.Time * 1e6))).UTC()
+}
+
+// maxPatience bounds how long an end waits for an upload.
+const maxPatience = 24 * time.Hour
+
+// patience is how long an end waits for an upload.
+func (r *request) patience() time.Duration {
+	return time.Duration(min(max(r.Wait, 0), maxPatience.Seconds()) * float64(time.Second))
 }
 
 // paths is null (nil: no paths were given), one path, or a list of them.
@@ -169,6 +178,12 @@ type committed struct { // commit
 
 type ended struct { // end
 	Left int64 `json:"left"` // bytes not sent yet
+}
+
+// underWay is a line before the final one.
+type underWay struct {
+	ID       json.RawMessage `json:"id"`
+	Progress ended           `json:"progress"`
 }
 
 // encodeAnswer returns the final line for a request that was carried out. result is one of the types above, or nil.

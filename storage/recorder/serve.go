@@ -268,14 +268,22 @@ func (s *server) end(ctx context.Context, r *request) (any, error) {
 	}
 	session := s.session
 	s.session = nil
-	return ended{}, session.End(ctx, status, fields)
+	if err := session.End(ctx, status, fields); err != nil {
+		return nil, err
+	}
+	return ended{session.Wait(ctx, r.patience(), func(left int64) { s.progress(r, left) })}, nil
+}
+
+// progress says how much is left to be sent.
+func (s *server) progress(r *request, left int64) {
+	_ = s.out.answer(encode(underWay{r.ID, ended{left}})) // as an answer
 }
 
 // outlive keeps the experiment of a client that left on purpose, until the process it named is gone or somebody else has ended the
 // experiment. It reports whether somebody has.
 func (s *server) outlive(ctx context.Context) bool {
 	every := replicate.HeartbeatEvery
-	if _, local := s.session.place.repo.Store().(storage.Local); local {
+	if _, local := s.session.place.store.(storage.Local); local || s.session.place.repo == nil {
 		every = goneEvery
 	}
 	tick := time.NewTicker(every)

@@ -27,21 +27,25 @@ type Options struct {
 	Now         func() time.Time
 	Random      io.Reader // for ids
 
+	// Upload starts an uploader for the outboxes of a project, a process of its own that outlives this one. It is called when something is
+	// to be sent and nobody does. Nil: somebody else sees to that.
+	Upload func(*project.Project)
 	// Opened is told the project as soon as it is known. It may be nil.
 	Opened func(*project.Project)
 	// Tell is told what people should know: warnings, and notes. It may be called from several goroutines and must not block.
 	Tell func(Remark)
 }
 
-// A place is an open repository and the project that uses it.
+// A place is a storage and the project that uses it.
 type place struct {
 	project *project.Project
-	repo    *repository.Repository
+	store   storage.Store
+	repo    *repository.Repository // nil as long as nobody needed to ask a storage that is not local
 	spool   *repository.Spool
 }
 
-// openPlace finds the project of a directory and opens its repository, which it makes if there is none. What dead processes of
-// this machine left is finished first.
+// openPlace finds the project of a directory and its storage. In a local one it makes the repository if there is none, and finishes what dead processes
+// of this machine left; any other is not asked: a training needs it for nothing.
 func openPlace(ctx context.Context, dir string, env environment, o Options) (*place, error) {
 	p, err := project.Find(dir, project.Options{
 		StorageFlag: o.StorageFlag, StorageEnv: env["REPLICATE_STORAGE"], WorkingDir: dir, Home: env["HOME"],
@@ -56,6 +60,9 @@ func openPlace(ctx context.Context, dir string, env environment, o Options) (*pl
 	if err != nil {
 		return nil, err
 	}
+	if _, local := store.(storage.Local); !local {
+		return &place{project: p, store: store, spool: repository.OpenOutbox(store, p.Spool())}, nil
+	}
 	repo, err := repository.Create(ctx, store)
 	if err != nil {
 		return nil, err
@@ -64,7 +71,25 @@ func openPlace(ctx context.Context, dir string, env environment, o Options) (*pl
 	if _, err := spool.Recover(ctx); err != nil {
 		o.Tell(Remark{Warning: "finish what an earlier process left: " + err.Error()})
 	}
-	return &place{p, repo, spool}, nil
+	return &place{p, store, repo, spool}, nil
+}
+
+// askFor is how long a storage that is not local may take to answer a question that cannot be answered here.
+const askFor = 30 * time.Second
+
+// repository opens the repository of the place, for questions about what is not on this machine. cancel must be called when they are answered.
+func (p *place) repository(ctx context.Context) (repo *repository.Repository, asking context.Context, cancel context.CancelFunc, err error) {
+	if _, local := p.store.(storage.Local); local {
+		return p.repo, ctx, func() {}, nil
+	}
+	ctx, cancel = context.WithTimeout(ctx, askFor)
+	if p.repo == nil {
+		if p.repo, err = repository.Open(ctx, p.store); err != nil {
+			cancel()
+			return nil, nil, nil, err
+		}
+	}
+	return p.repo, ctx, cancel, nil
 }
 
 // A Session records one experiment. Its methods are called by one goroutine, after each other.
@@ -80,6 +105,8 @@ type Session struct {
 	points     backlog
 	stopBeat   context.CancelFunc
 	beats      sync.WaitGroup
+	ready      chan struct{} // something is to be uploaded
+	free       int64         // on the disk at the beginning
 }
 
 // begin starts what a client's init asks for: a new experiment, one that goes on, or a part in one that somebody else began.
@@ -100,7 +127,7 @@ func begin(ctx context.Context, r *request, o Options) (*Session, *started, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	answer.Root, answer.Storage = p.project.Root, p.repo.Store().URL()
+	answer.Root, answer.Storage = p.project.Root, p.store.URL()
 	answer.Experiment = s.experiment
 	if s.metric != nil {
 		answer.Metric = []string{s.metric.Name, string(s.metric.Goal)}
@@ -118,7 +145,7 @@ func Join(ctx context.Context, ref, dir string, o Options) (*Session, error) {
 		return nil, err
 	}
 	s := &Session{o: o, place: p}
-	found, err := findExperiment(ctx, p.repo, ref)
+	found, err := p.findExperiment(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -142,6 +169,9 @@ func JoinToLog(ctx context.Context, ref, dir string, o Options) (*Session, error
 		return nil, err
 	}
 	s := &Session{o: o, place: p, experiment: id, guest: true}
+	if p.repo == nil {
+		return Join(ctx, ref, dir, o)
+	}
 	beats, err := p.repo.Heartbeats(ctx)
 	if err != nil {
 		return nil, err
@@ -210,10 +240,11 @@ func (s *Session) Log(points ...repository.Point) {
 // takes part in the experiment.
 func (s *Session) Commit(ctx context.Context, c repository.CommitRequest) (repository.CommitRow, repository.Snapshot, error) {
 	s.Log()
+	defer s.uploadSoon()
 	if !c.IfChanged {
 		return s.writer.Commit(ctx, c)
 	}
-	found, err := findExperiment(ctx, s.place.repo, string(s.experiment))
+	found, err := s.place.findExperiment(ctx, string(s.experiment))
 	if err != nil {
 		return repository.CommitRow{}, repository.Snapshot{}, err
 	}
@@ -229,6 +260,7 @@ func (s *Session) Commit(ctx context.Context, c repository.CommitRequest) (repos
 
 // End ends the session, and with it the experiment unless somebody else ends it. Fields are facts that are stored with the end.
 func (s *Session) End(ctx context.Context, status replicate.Status, fields map[string]json.RawMessage) error {
+	defer s.upload()
 	s.stop()
 	s.Log()
 	if fields == nil {
@@ -265,8 +297,11 @@ func (s *Session) leave(ctx context.Context) error {
 	return s.End(ctx, "", nil)
 }
 
-// beating reports whether the experiment has a heartbeat. Its end takes the heartbeat away.
+// beating reports whether the experiment may go on: nobody on this machine ended it, and it has a heartbeat. Its end takes the heartbeat away.
 func (s *Session) beating(ctx context.Context) bool {
+	if s.place.repo == nil {
+		return !s.writer.Over()
+	}
 	beats, err := s.place.repo.Heartbeats(ctx)
 	_, ok := beats[s.experiment]
 	return ok || err != nil
@@ -274,7 +309,10 @@ func (s *Session) beating(ctx context.Context) bool {
 
 // endedElsewhere reports whether another process has ended the experiment.
 func (s *Session) endedElsewhere(ctx context.Context) bool {
-	found, err := findExperiment(ctx, s.place.repo, string(s.experiment))
+	if s.place.repo == nil {
+		return s.writer.Over()
+	}
+	found, err := s.place.findExperiment(ctx, string(s.experiment))
 	return err == nil && found.row.Status.Final()
 }
 
@@ -294,13 +332,17 @@ func (s *Session) setMetric(ctx context.Context, m replicate.Metric) error {
 func (s *Session) Keep() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopBeat = cancel
+	s.ready = make(chan struct{}, 1)
 	s.beats.Go(func() {
 		tick := time.NewTicker(replicate.HeartbeatEvery)
 		defer tick.Stop()
 		for {
+			s.upload()
 			select {
 			case <-ctx.Done():
 				return
+			case <-s.ready:
+				continue
 			case <-tick.C:
 			}
 			err := s.writer.Flush(ctx)
@@ -310,6 +352,7 @@ func (s *Session) Keep() {
 			if err != nil && ctx.Err() == nil {
 				s.o.Tell(warningOf(err))
 			}
+			s.watchUpload()
 		}
 	})
 }

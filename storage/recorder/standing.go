@@ -144,8 +144,9 @@ func (s *standing) resume() repository.Resume {
 		from.Step = max(from.Step, c.Step)
 		from.Seq = max(from.Seq, c.Seq+1)
 	}
+	from.Standing = repository.Standing{Experiment: &s.row, Last: from.Step}
 	if newest := s.newest(); newest != nil {
-		from.Parent, from.ParentID = newest.Row, newest.ID
+		from.Parent, from.ParentID, from.Newest = newest.Row, newest.ID, newest
 	}
 	return from
 }
@@ -191,6 +192,46 @@ func (s *standing) best() *repository.CommitRow {
 	return best
 }
 
+// findExperiment returns the experiment that ref names: one that goes on on this machine, else one that the storage knows.
+func (p *place) findExperiment(ctx context.Context, ref string) (*standing, error) {
+	if id, err := replicate.ParseID(ref); err == nil {
+		if st, ok := p.spool.Standing(id); ok {
+			return standingOf(st), nil
+		}
+	}
+	repo, asking, cancel, err := p.repository(ctx)
+	var found *standing
+	if err == nil {
+		defer cancel()
+		found, err = findExperiment(asking, repo, ref)
+	}
+	switch replicate.KindOf(err) {
+	case replicate.NotFound, replicate.Unavailable: // what is known here may not be there yet
+		var matches []*standing
+		for _, st := range p.spool.Standings() {
+			if matchesRef(ref, &st.Experiment.Experiment) {
+				matches = append(matches, standingOf(st))
+			}
+		}
+		if len(matches) > 0 {
+			return only(ref, matches)
+		}
+	}
+	return found, err
+}
+
+func standingOf(st repository.Standing) *standing {
+	s := &standing{row: *st.Experiment, step: st.Last}
+	if st.Newest != nil {
+		s.commits = []repository.CommitRow{*st.Newest}
+	}
+	return s
+}
+
+func matchesRef(ref string, e *replicate.Experiment) bool {
+	return replicate.IsPrefix(ref) && e.ID.HasPrefix(ref) || e.Name == ref && ref != ""
+}
+
 // findExperiment returns the experiment that ref names: its id, a unique prefix of it, or its exact name.
 func findExperiment(ctx context.Context, r *repository.Repository, ref string) (*standing, error) {
 	if id, err := replicate.ParseID(ref); err == nil {
@@ -201,8 +242,8 @@ func findExperiment(ctx context.Context, r *repository.Repository, ref string) (
 		return nil, err
 	}
 	var matches []*standing
-	for id, s := range all {
-		if replicate.IsPrefix(ref) && id.HasPrefix(ref) || s.row.Name == ref && ref != "" {
+	for _, s := range all {
+		if matchesRef(ref, &s.row.Experiment) {
 			matches = append(matches, s)
 		}
 	}

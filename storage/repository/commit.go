@@ -80,8 +80,8 @@ func (w *Writer) commit(ctx context.Context, c CommitRequest) (CommitRow, *taken
 // meanwhile is stored again. note makes the record for the pack.
 func (w *Writer) snapshot(ctx context.Context, paths selection, extra map[string][]byte, now time.Time,
 	note func(*Tree, int64) Record, record func(Row, *taken) *Record) (*taken, error) {
-	avoid := map[replicate.Hash]bool{}
-	for {
+	avoid := w.spool.doubtful()
+	for again := false; ; again = true {
 		s := &snapshot{project: w.project, parent: &w.state, paths: paths.paths, extra: extra, now: now, avoid: avoid}
 		t, err := s.take(ctx, note)
 		if err != nil {
@@ -89,7 +89,7 @@ func (w *Writer) snapshot(ctx context.Context, paths selection, extra map[string
 		}
 		t.leftOut = append(t.leftOut, paths.leftOut...)
 		if record(t.row, t) != nil {
-			err = publish(ctx, w.spool.repository, t.packs, t.row.Packs, func(before time.Time) ([]Record, error) {
+			err = w.spool.publish(ctx, w.own.meta.Experiment, t.packs, t.row.Packs, func(before time.Time) ([]Record, error) {
 				if err := w.own.begun(); err != nil {
 					return nil, err
 				}
@@ -100,7 +100,7 @@ func (w *Writer) snapshot(ctx context.Context, paths selection, extra map[string
 		if err != nil {
 			t.discard()
 		}
-		if gone, ok := errors.AsType[errDoubtful](err); ok && len(avoid) == 0 {
+		if gone, ok := errors.AsType[errDoubtful](err); ok && !again {
 			for _, p := range gone.packs {
 				avoid[p] = true
 			}
@@ -161,7 +161,7 @@ const maxNotes = 100
 // flushSoon publishes the streams in the background if that was not done lately: a commit's points become visible with it, but it does not
 // wait for them.
 func (w *Writer) flushSoon(ctx context.Context) {
-	if w.spool.now().Sub(w.flushed) < flushAfter {
+	if w.spool.outbox != nil || w.spool.now().Sub(w.flushed) < flushAfter {
 		return
 	}
 	w.flushed = w.spool.now()

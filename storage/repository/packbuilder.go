@@ -35,6 +35,7 @@ type builtPack struct {
 type packBuilder struct {
 	dir    string
 	random io.Reader
+	room   func() error // whether there is some for another pack; may be nil
 
 	mu     sync.Mutex // guards what follows
 	change sync.Cond
@@ -101,6 +102,11 @@ func (b *packBuilder) give(p *openPack) {
 
 // begin makes p a new, empty pack.
 func (b *packBuilder) begin(p *openPack) error {
+	if b.room != nil {
+		if err := b.room(); err != nil {
+			return err
+		}
+	}
 	var random [nonceSize + 32]byte
 	if _, err := io.ReadFull(b.random, random[:]); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,8 @@ const (
 	frontClocks = 5 * time.Minute
 	// putsAtOnce is how many packs are sent side by side.
 	putsAtOnce = 8
+	// statsAtOnce is how many packs are looked for side by side.
+	statsAtOnce = 64
 	// publishTries is how often a record that lands late is published again: each time the machine slept for an hour in between.
 	publishTries = 5
 )
@@ -128,23 +131,30 @@ func putFile(ctx context.Context, store storage.Store, key, path string) error {
 // checkPacks is U2. Doom is looked for before existence: the other way round, a pack could be condemned after it was found to exist and be
 // deleted before the list was read.
 func (r *Repository) checkPacks(ctx context.Context, packs []replicate.Hash, except map[replicate.Hash]bool) error {
+	packs = slices.DeleteFunc(slices.Clone(packs), func(p replicate.Hash) bool { return except[p] })
+	if len(packs) == 0 {
+		return nil
+	}
 	doomed, err := r.readDoomed(ctx)
 	if err != nil {
 		return err
 	}
+	gone := make([]bool, len(packs))
+	err = parallel(ctx, statsAtOnce, len(packs), func(ctx context.Context, i int) error {
+		if gone[i] = doomed[packs[i]]; gone[i] {
+			return nil
+		}
+		_, err := r.store.Stat(ctx, packKey(packs[i]))
+		gone[i] = errors.Is(err, fs.ErrNotExist)
+		return missingIsNil(err)
+	})
+	if err != nil {
+		return err
+	}
 	var doubtful []replicate.Hash
-	for _, p := range packs {
-		if except[p] {
-			continue
-		}
-		if doomed[p] {
+	for i, p := range packs {
+		if gone[i] {
 			doubtful = append(doubtful, p)
-			continue
-		}
-		if _, err := r.store.Stat(ctx, packKey(p)); errors.Is(err, fs.ErrNotExist) {
-			doubtful = append(doubtful, p)
-		} else if err != nil {
-			return err
 		}
 	}
 	if len(doubtful) > 0 {

@@ -37,6 +37,7 @@ type Record struct {
 type Row struct {
 	Tree   []Ref            // frames of the tree, in order
 	Packs  []replicate.Hash // every pack the record needs
+	Lost   []string         // paths that should be in the tree, whose bytes were deleted before this was published
 	Before time.Time        // store time: landing later makes the record late
 }
 

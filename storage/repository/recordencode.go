@@ -186,6 +186,7 @@ func (e *encoder) packs(r Row) {
 			e.hash(r.Packs[i])
 		})
 	}
+	e.texts("lost", r.Lost)
 }
 
 func (r Record) appendLine(dst []byte) ([]byte, error) {

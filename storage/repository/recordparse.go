@@ -219,6 +219,8 @@ func (r *Row) member(c *cursor, key []byte) (known bool, err error) {
 			r.Packs = append(r.Packs, h)
 			return err
 		})
+	case "lost":
+		r.Lost, err = c.texts()
 	case "before":
 		r.Before, err = c.time()
 	default:

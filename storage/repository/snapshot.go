@@ -80,6 +80,7 @@ func (s *snapshot) take(ctx context.Context, note func(t *Tree, added int64) Rec
 	s.match(found)
 	s.carry(ctx)
 	s.build = newPackBuilder(s.project.build, s.project.random, s.expected(), workers())
+	s.build.room = s.project.room
 	t, err := s.store(ctx, note)
 	if err != nil {
 		s.build.discard()
@@ -193,7 +194,7 @@ func (s *snapshot) carry(ctx context.Context) {
 		if i < len(s.entries) && s.entries[i].Path == e.Path || s.looked(e.Path) || s.shadowed(entries, e.Path) {
 			continue
 		}
-		if e.Kind == File && len(s.avoid) > 0 && !s.readable(ctx, e) {
+		if e.Kind == File && len(s.avoid) > 0 && !s.project.leaveCarried && !s.readable(ctx, e) {
 			carried = append(carried, errand{index: len(entries), path: e.Path, stat: stat{size: e.Size}, carried: e})
 		}
 		entries, stats = append(entries, *e), append(stats, stat{kind: unsaved})
@@ -367,6 +368,9 @@ type project struct {
 	random     io.Reader
 	clock      func() time.Time // of the root's file system; zero if it cannot be told
 	hooked     func(path string)
+
+	room         func() error // whether there is some for another pack; may be nil
+	leaveCarried bool         // files that are not looked at stay where they are, also in packs to be avoided: the uploader sees to it
 }
 
 func (p *project) walker() *walker {

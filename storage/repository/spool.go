@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -28,7 +30,7 @@ import (
 //	    build/                 packs in the making
 //	    metrics, output        its streams
 //	    published              how far these are published
-//	    end                    the records of its end, from when that is decided
+//	    end                    the records of its end, from when that is decided; empty if it left without ending anything
 const (
 	writersName = "w"
 	lockName    = "lock"
@@ -46,6 +48,10 @@ type Spool struct {
 	random     io.Reader
 	now        func() time.Time // this machine's clock: for display and for how long something took, never for order
 	hooked     func(path string)
+	pause      func(ctx context.Context, d time.Duration) error // sleep, but for tests
+
+	outbox *outbox     // nil: writers publish before they answer
+	remote *Repository // of an outbox: reads also what is not in it; else repository
 }
 
 // OpenSpool opens the spool of a repository, which the first writer makes. dir is used for storages that are not local; it becomes
@@ -57,7 +63,7 @@ func OpenSpool(r *Repository, dir string) *Spool {
 		home = local.Dir()
 		dir = filepath.Join(home, "tmp")
 	}
-	return &Spool{repository: r, dir: dir, home: home, random: rand.Reader, now: time.Now}
+	return &Spool{repository: r, remote: r, dir: dir, home: home, random: rand.Reader, now: time.Now, pause: sleep}
 }
 
 // path returns a path in the folder of writers.
@@ -181,9 +187,14 @@ func (f *writerDir) begun() error {
 	return f.meta.save(f.dir)
 }
 
-// decide makes the end of the experiment durable before it is published: whoever finds the folder publishes the same bytes.
-func (f *writerDir) decide(end Record) error {
-	return replaceDurably(filepath.Join(f.dir, endName), append(end.Line, '\n'))
+// decide makes the record of the experiment's end durable before it is published: whoever finds the folder publishes the same bytes.
+// Without a record it says that there is nothing to end.
+func (f *writerDir) decide(end []byte) error {
+	if len(end) > 0 {
+		end = append(slices.Clip(end), '
+')
+	}
+	return replaceDurably(filepath.Join(f.dir, endName), end)
 }
 
 // makeDir makes a folder and those above it that are missing, durably.

@@ -179,6 +179,7 @@ func isLong(v replicate.Value) bool { return !v.IsNumber() && len(v.AppendJSON(n
 // streams are the two streams of a writer, in its folder of the spool, with what is published of them.
 type streams struct {
 	spool      *Spool
+	repo       *Repository // to publish to
 	experiment replicate.ID
 	writer     string
 	dir        string
@@ -192,7 +193,7 @@ type streams struct {
 const publishedName = "published"
 
 func openStreams(s *Spool, experiment replicate.ID, writer, dir string) (*streams, error) {
-	all := &streams{spool: s, experiment: experiment, writer: writer, dir: dir, turn: make(chan struct{}, 1)}
+	all := &streams{spool: s, repo: s.repository, experiment: experiment, writer: writer, dir: dir, turn: make(chan struct{}, 1)}
 	marks := map[StreamKind]mark{}
 	if text, err := os.ReadFile(filepath.Join(dir, publishedName)); err == nil {
 		if json.Unmarshal(text, &marks) != nil {
@@ -341,7 +342,7 @@ func (s *streams) publish(ctx context.Context, pieces []*piece) error {
 	b := newPackBuilder(filepath.Join(s.dir, buildName), s.spool.random, 0, 1)
 	rows, packs, err := s.rows(b, pieces)
 	if err == nil {
-		err = publish(ctx, s.spool.repository, packs, nil, func(before time.Time) ([]Record, error) {
+		err = publish(ctx, s.repo, packs, nil, func(before time.Time) ([]Record, error) {
 			records := make([]Record, len(rows))
 			for i := range rows {
 				row := rows[i]

@@ -84,6 +84,8 @@ type Resume struct {
 	Seq      int64          // of the next commit
 	Step     replicate.Step // the last one that was recorded, NoStep if there is none
 	At       time.Time      // the highest At among the experiment's Set records
+
+	Standing // what others on this machine should know without asking the storage
 }
 
 // Attach makes another writer of an experiment that exists: a resumed run, or one command of the shell way.
@@ -93,13 +95,16 @@ func (s *Spool) Attach(ctx context.Context, experiment replicate.ID, from Resume
 }
 
 func (s *Spool) attach(ctx context.Context, experiment replicate.ID, from Resume, o WriterOptions) (*Writer, error) {
-	tree, err := s.repository.Tree(ctx, from.Parent)
+	tree, err := s.remote.Tree(ctx, from.Parent)
 	if err != nil {
 		return nil, err
 	}
 	w, err := s.newWriter(experiment, o)
 	if err != nil {
 		return nil, err
+	}
+	if s.outbox != nil {
+		s.outbox.introduce(from.Standing)
 	}
 	w.row, w.tree, w.parent, w.seq, w.step, w.at = from.Parent, tree, from.ParentID, from.Seq, from.Step, from.At
 	if err := w.own.begun(); err != nil {
@@ -123,6 +128,11 @@ func (s *Spool) newWriter(experiment replicate.ID, o WriterOptions) (*Writer, er
 	if local := s.repository.local; local != nil && local.Dir() == root {
 		return nil, replicate.Errorf(replicate.Usage, "%s is the storage and cannot be the project as well", root)
 	}
+	if s.outbox != nil {
+		if err := s.outbox.make(root); err != nil {
+			return nil, err
+		}
+	}
 	own, err := s.newWriterDir(experiment, o.Guest)
 	if err != nil {
 		return nil, err
@@ -136,7 +146,7 @@ func (s *Spool) newWriter(experiment replicate.ID, o WriterOptions) (*Writer, er
 		project: s.project(root, o.Ignore, own.dir),
 		sizes:   &measurer{root: root, now: s.now, sizes: map[string]LeftOut{}},
 	}
-	w.files = loadStatCache(statCachePath(root, s.repository.ID()))
+	w.files = s.trusted(loadStatCache(statCachePath(root, s.repository.ID())))
 	w.recipes, w.recent = map[Ref]*recipe{}, &recentChunks{}
 	return w, nil
 }
@@ -152,6 +162,7 @@ func (s *Spool) project(root string, ignore []string, dir string) *project {
 	hidden := filepath.Join(root, ".replicate")
 	return &project{
 		root: root, ignore: ignore, skip: skip, build: filepath.Join(dir, buildName), repository: s.repository, random: s.random, hooked: s.hooked,
+		room: s.hasRoom, leaveCarried: s.outbox != nil,
 		clock: func() time.Time {
 			_ = os.Mkdir(hidden, 0o700) // it is there, or nothing can be kept in it: then fileClock fails too
 			t, err := fileClock(hidden)
@@ -170,8 +181,10 @@ func (w *Writer) abandon(ctx context.Context) {
 		w.own.close()
 		return
 	}
-	_ = w.spool.repository.store.Delete(context.WithoutCancel(ctx), liveKey(w.own.meta.Experiment)) // it lapses by itself
-	_ = w.own.remove()                                                                              // Recover removes it
+	if w.spool.outbox == nil {
+		_ = w.spool.repository.store.Delete(context.WithoutCancel(ctx), liveKey(w.own.meta.Experiment)) // it lapses by itself
+	}
+	_ = w.own.remove() // Recover removes it
 }
 
 // A Snapshot says what was saved.
@@ -254,13 +267,16 @@ func (w *Writer) Output(p []byte) error {
 func (w *Writer) Set(ctx context.Context, fields map[string]json.RawMessage) error {
 	record, err := w.set(ctx, fields)
 	if err == nil {
-		_, err = putRecords(ctx, w.spool.repository.store, []Record{record})
+		err = w.spool.append(ctx, w.own.meta.Experiment, record)
 	}
 	return w.spool.problem("set", w.own.meta.Experiment.Short(), err)
 }
 
 // set makes a record that is later than all that this writer made or knows of.
 func (w *Writer) set(ctx context.Context, fields map[string]json.RawMessage) (Record, error) {
+	if w.spool.outbox != nil {
+		return Record{Set: &Set{Experiment: w.own.meta.Experiment, At: undecided, Fields: fields}}, nil
+	}
 	now, err := w.spool.repository.store.Now(ctx)
 	if err != nil {
 		return Record{}, err
@@ -274,8 +290,11 @@ func (w *Writer) set(ctx context.Context, fields map[string]json.RawMessage) (Re
 	return Record{Set: &Set{Experiment: w.own.meta.Experiment, At: now, Fields: fields}}, nil
 }
 
-// Flush publishes what was appended to the streams.
+// Flush publishes what was appended to the streams, or makes it durable for who does.
 func (w *Writer) Flush(ctx context.Context) error {
+	if w.spool.outbox != nil {
+		return w.spool.problem("keep points", "", w.streams.sync())
+	}
 	return w.spool.problem("publish", "", w.streams.flush(ctx))
 }
 
@@ -294,6 +313,9 @@ func (w *Writer) beat(ctx context.Context) error {
 		return err
 	}
 	_ = os.Chtimes(w.own.lock.Name(), now, now) // only a hint of when a dead writer was alive
+	if w.spool.outbox != nil {
+		return replaceFile(filepath.Join(w.own.dir, beatName), text)
+	}
 	_, err = w.spool.repository.store.Put(ctx, liveKey(h.Experiment), bytes.NewReader(text), int64(len(text)))
 	return err
 }
@@ -315,13 +337,17 @@ func (w *Writer) End(ctx context.Context, status replicate.Status, fields map[st
 		w.own.close()
 		return w.spool.problem("end experiment", w.own.meta.Experiment.Short(), err)
 	}
+	if w.spool.outbox != nil {
+		w.own.close()
+		return nil
+	}
 	_ = w.own.remove() // Recover removes it
 	return nil
 }
 
 func (w *Writer) end(ctx context.Context, status replicate.Status, fields map[string]json.RawMessage) error {
 	if status == "" {
-		return w.streams.finish(ctx)
+		return w.finish(ctx, nil)
 	}
 	fields = maps.Clone(fields)
 	if fields == nil {
@@ -336,14 +362,25 @@ func (w *Writer) end(ctx context.Context, status replicate.Status, fields map[st
 	if record, err = record.Encode(); err != nil {
 		return err
 	}
-	if err := w.own.decide(record); err != nil {
+	return w.finish(ctx, &record)
+}
+
+// finish publishes the rest of the streams and then the end, or leaves both to the uploader.
+func (w *Writer) finish(ctx context.Context, end *Record) error {
+	if w.spool.outbox != nil {
+		return w.leave(end)
+	}
+	if end == nil {
+		return w.streams.finish(ctx)
+	}
+	if err := w.own.decide(end.Line); err != nil {
 		return err
 	}
 	if err := w.streams.finish(ctx); err != nil {
 		return err
 	}
 	store := w.spool.repository.store
-	if _, err := putRecords(ctx, store, []Record{record}); err != nil {
+	if _, err := putRecords(ctx, store, []Record{*end}); err != nil {
 		return err
 	}
 	return store.Delete(ctx, liveKey(w.own.meta.Experiment))

@@ -1,0 +1,233 @@
+package repository
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage"
+	"github.com/replicate/replicate/storage/storagetest"
+)
+
+// newOutboxLab is a lab whose writers need no storage.
+func newOutboxLab(t testing.TB, store storage.Store) *lab {
+	t.Helper()
+	l := newLab(t, store)
+	l.spool = l.outbox(store)
+	return l
+}
+
+// outbox opens the outbox as another process would.
+func (l *lab) outbox(store storage.Store) *Spool {
+	s := OpenOutbox(store, filepath.Join(l.root, ".replicate", "spool"))
+	s.pause = hurry
+	return s
+}
+
+// hurry waits a hundredth of what it should, and never long.
+func hurry(ctx context.Context, d time.Duration) error {
+	return sleep(ctx, min(d/100, 5*time.Millisecond))
+}
+
+// upload publishes what is in the outbox.
+func (l *lab) upload() {
+	l.t.Helper()
+	if mine, err := l.outbox(l.store).Upload(l.t.Context()); err != nil || !mine {
+		l.t.Fatal(mine, err)
+	}
+}
+
+// unreachable is a store of which nothing may be asked.
+func unreachable(t testing.TB, s storage.Store) storage.Store {
+	return storagetest.Wrap(s, storagetest.Hooks{Before: func(_ context.Context, c storagetest.Call) error {
+		t.Errorf("the storage was asked to %s %s", c.Op, c.Key())
+		return storagetest.ErrFault
+	}})
+}
+
+// TestTrainingNeedsNoStorage trains with a store that must not be called, and uploads afterwards.
+func TestTrainingNeedsNoStorage(t *testing.T) {
+	l := newOutboxLab(t, memStore(t))
+	d := newDiary()
+	must(t, l.train(t.Context(), l.outbox(unreachable(t, l.store)), d))
+	if found := l.commits(); len(found) > 0 {
+		t.Errorf("%d commits are visible already", len(found))
+	}
+	if w := l.spool.Waiting(); w.Commits != 3 || w.Done() || w.Bytes == 0 || w.Ended != 1 || !l.spool.Idle() {
+		t.Errorf("waiting: %+v", w)
+	}
+	l.upload()
+	l.check(d)
+	l.checkEmpty()
+}
+
+func newDiary() *diary {
+	id, err := replicate.NewID(rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return &diary{id: id, commits: map[replicate.ID]map[string]string{}}
+}
+
+// checkEmpty reports what is left in the outbox.
+func (l *lab) checkEmpty() {
+	l.t.Helper()
+	for _, pattern := range []string{packsName + "/*", keptName + "/*", readyName + "/*", headName + "/*", sendingName} {
+		if left, _ := filepath.Glob(filepath.Join(l.spool.dir, pattern)); len(left) > 0 {
+			l.t.Errorf("left in the outbox: %q", left)
+		}
+	}
+	if w := l.spool.Waiting(); w != (Waiting{}) {
+		l.t.Errorf("waiting: %+v", w)
+	}
+}
+
+// TestUploadSurvivesKillAtEveryStep kills the uploader at every call of the store, before and after it took effect.
+func TestUploadSurvivesKillAtEveryStep(t *testing.T) {
+	calls := 1
+	for n := 1; n <= calls; n++ {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d/%v", n, after), func(t *testing.T) {
+				l, d := newOutboxLab(t, memStore(t)), newDiary()
+				must(t, l.train(t.Context(), l.spool, d))
+				made := l.uploadUntil(&storagetest.Stop{N: n, After: after})
+				calls = max(calls, made)
+				l.upload()
+				l.check(d)
+				l.checkEmpty()
+				l.checkOnce(d)
+			})
+		}
+	}
+}
+
+// uploadUntil uploads with an uploader that dies, and returns how many calls it made.
+func (l *lab) uploadUntil(stop *storagetest.Stop) (calls int) {
+	l.t.Helper()
+	var made atomic.Int64
+	counted := storagetest.Wrap(l.store, storagetest.Hooks{Before: func(context.Context, storagetest.Call) error {
+		made.Add(1)
+		return nil
+	}})
+	s := l.outbox(storagetest.Stopped(counted, stop))
+	s.pause = func(ctx context.Context, d time.Duration) error {
+		if stop.Reached() {
+			return storagetest.ErrStopped // the dead try nothing again
+		}
+		return hurry(ctx, d)
+	}
+	if _, err := s.Upload(l.t.Context()); !stop.Reached() {
+		must(l.t, err)
+	}
+	return int(made.Load()) + 1
+}
+
+// checkOnce reports commits that a reader would count twice.
+func (l *lab) checkOnce(d *diary) {
+	l.t.Helper()
+	if n := len(l.commits()); n != len(d.commits) {
+		l.t.Errorf("%d commits instead of %d", n, len(d.commits))
+	}
+	seqs := map[int64]bool{}
+	for _, c := range l.commits() {
+		seqs[c.Seq] = true
+	}
+	if len(seqs) != len(d.commits) {
+		l.t.Errorf("numbers of commits: %v", seqs)
+	}
+}
+
+// TestUploadGoesOnWhenTheStorageIsBack begins with a store that refuses everything.
+func TestUploadGoesOnWhenTheStorageIsBack(t *testing.T) {
+	var refused, allowed int
+	turn := make(chan bool, 1)
+	turn <- true
+	store := memStore(t)
+	l := newOutboxLab(t, store)
+	away := storagetest.Wrap(store, storagetest.Hooks{Before: func(context.Context, storagetest.Call) error {
+		<-turn
+		defer func() { turn <- true }()
+		if refused++; refused%20 != 0 && refused < 200 {
+			return &replicate.Error{Kind: replicate.Unavailable, Err: errors.New("no route to host")}
+		}
+		allowed++
+		return nil
+	}})
+	d := newDiary()
+	must(t, l.train(t.Context(), l.spool, d))
+	_, err := l.outbox(away).Upload(t.Context())
+	must(t, err)
+	l.check(d)
+	l.checkEmpty()
+	if status, running := l.spool.Status(); running || status.Obstacle != nil || status.Sent == 0 {
+		t.Errorf("status: %+v", status)
+	}
+}
+
+// TestUploadEndsTheDead kills a training whose storage was never reached.
+func TestUploadEndsTheDead(t *testing.T) {
+	l := newOutboxLab(t, memStore(t))
+	w, _ := l.begin(WriterOptions{})
+	l.commit(w, CommitRequest{})
+	must(t, w.Log(Point{Step: 7}))
+	w.die()
+	l.upload()
+	if s := l.status(w.own.meta.Experiment); s != "crashed" {
+		t.Errorf("it is %q", s)
+	}
+	if n := len(l.commits()); n != 1 {
+		t.Errorf("%d commits", n)
+	}
+	l.checkEmpty()
+}
+
+// TestUploadFollowsTheLiving publishes while a writer lives, and ends after it.
+func TestUploadFollowsTheLiving(t *testing.T) {
+	l := newOutboxLab(t, memStore(t))
+	w, _ := l.begin(WriterOptions{})
+	must(t, w.Beat(t.Context()))
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.outbox(l.store).Upload(context.Background())
+		done <- err
+	}()
+	eventually(t, "a heartbeat", func() bool {
+		_, err := l.repo.Heartbeat(t.Context(), w.own.meta.Experiment)
+		return err == nil
+	})
+	for i := range 3 {
+		writeFiles(t, l.root, "f", strings.Repeat("x", i))
+		row, _ := l.commit(w, CommitRequest{})
+		eventually(t, "the commit", func() bool { return l.commits()[row.ID] != nil })
+	}
+	if mine, err := l.outbox(l.store).Upload(t.Context()); mine || err != nil {
+		t.Errorf("a second uploader: %v, %v", mine, err)
+	}
+	select {
+	case err := <-done:
+		t.Fatalf("the uploader left a living writer: %v", err)
+	default:
+	}
+	must(t, w.End(t.Context(), replicate.Finished, nil))
+	must(t, <-done)
+	if s := l.status(w.own.meta.Experiment); s != "finished" {
+		t.Errorf("it is %q", s)
+	}
+	l.checkEmpty()
+}
+
+func eventually(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	for start := time.Now(); !so(); time.Sleep(time.Millisecond) {
+		if time.Since(start) > time.Minute {
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
