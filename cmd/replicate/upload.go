@@ -156,6 +156,8 @@ func (w *world) upload(ctx context.Context, list []outbox) error {
 
 func (w *world) uploadOne(ctx context.Context, o outbox) error {
 	first := o.Waiting()
+	asked := w.now()
+	o.Wake()
 	progress := w.progress("sending to " + o.Storage)
 	defer progress.done()
 	tick := time.NewTicker(uploadLook)
@@ -178,7 +180,7 @@ func (w *world) uploadOne(ctx context.Context, o outbox) error {
 				return err
 			}
 		}
-		if err := hopeless(o, w.now()); err != nil {
+		if err := hopeless(o, asked, w.now()); err != nil {
 			return err
 		}
 		select {
@@ -192,10 +194,10 @@ func (w *world) uploadOne(ctx context.Context, o outbox) error {
 }
 
 // hopeless returns why somebody who waits should not wait any longer, or nil.
-func hopeless(o outbox, now time.Time) error {
+func hopeless(o outbox, asked, now time.Time) error {
 	status, running := o.Status()
 	obstacle := status.Obstacle
-	if !running || obstacle == nil {
+	if !running || obstacle == nil || status.Tried.Before(asked) {
 		return nil
 	}
 	if obstacle.Kind == replicate.Unavailable && now.Sub(obstacle.Since) < uploadPatience {

@@ -28,6 +28,7 @@ import (
 //	sending                    the log object on its way, and of which ready files it is
 //	seen                       packs that may be relied on, and until when
 //	clock                      the highest time that was given to a Set
+//	wake                       its mtime is when somebody asked the uploader to go on
 //	doubt                      packs that were found condemned or gone
 //	lock                       locked by the uploader
 //	status                     what the uploader says
@@ -48,6 +49,7 @@ const (
 	doubtName   = "doubt"
 	statusName  = "status"
 	clockName   = "clock"
+	wakeName    = "wake"
 	beatName    = "beat"
 	aliveName   = "alive"
 	overName    = "over"

@@ -72,7 +72,8 @@ type UploadStatus struct {
 	Began    time.Time `json:"began"`
 	Time     time.Time `json:"time"`
 	Sent     int64     `json:"sent"` // bytes of packs, since it began
-	Obstacle *Obstacle `json:"problem,omitempty"`
+	Obstacle *Obstacle `json:"obstacle,omitempty"`
+	Tried    time.Time `json:"tried,omitzero"`    // when an obstacle was met last
 	Warning  string    `json:"warning,omitempty"` // the last one: something that it can do nothing about
 }
 
@@ -160,7 +161,10 @@ func (r *report) note(what string, err error) {
 		r.errs[what] = err
 	}
 	r.status.Obstacle = r.obstacle()
-	if (before == nil) != (r.status.Obstacle == nil) || before != nil && before.Text != r.status.Obstacle.Text {
+	if err != nil {
+		r.status.Tried = r.spool.now()
+	}
+	if err != nil || (before == nil) != (r.status.Obstacle == nil) || before != nil && before.Text != r.status.Obstacle.Text {
 		r.save()
 	}
 }

@@ -159,9 +159,39 @@ func (u *uploader) repeat(ctx context.Context, what string, f func() (done bool,
 		} else {
 			wait = retryFirst
 		}
-		if err := u.pause(ctx, pause); err != nil {
+		if err := u.rest(ctx, pause); err != nil {
 			return err
 		}
+	}
+}
+
+// rest waits, but for somebody who asks to go on.
+func (u *uploader) rest(ctx context.Context, d time.Duration) error {
+	asked := u.asked()
+	for {
+		part := min(d, lookEvery)
+		if err := u.pause(ctx, part); err != nil {
+			return err
+		}
+		if d -= part; d <= 0 || !u.asked().Equal(asked) {
+			return nil
+		}
+	}
+}
+
+// asked is when somebody asked to go on.
+func (u *uploader) asked() time.Time {
+	info, err := os.Stat(u.path(wakeName))
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
+
+// Wake asks the uploader that may be at work to try now what it would try later.
+func (s *Spool) Wake() {
+	if s.outbox != nil {
+		_ = os.WriteFile(s.outbox.path(wakeName), nil, 0o600) // it tries again in any case
 	}
 }
 
