@@ -14,7 +14,6 @@ import (
 	"unicode"
 
 	"github.com/replicate/replicate"
-	"github.com/replicate/replicate/storage"
 	"github.com/replicate/replicate/storage/repository"
 )
 
@@ -282,11 +281,7 @@ func (s *server) progress(r *request, left int64) {
 // outlive keeps the experiment of a client that left on purpose, until the process it named is gone or somebody else has ended the
 // experiment. It reports whether somebody has.
 func (s *server) outlive(ctx context.Context) bool {
-	every := replicate.HeartbeatEvery
-	if _, local := s.session.place.store.(storage.Local); local || s.session.place.repo == nil {
-		every = goneEvery
-	}
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(goneEvery)
 	defer tick.Stop()
 	for {
 		select {

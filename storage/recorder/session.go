@@ -60,18 +60,25 @@ func openPlace(ctx context.Context, dir string, env environment, o Options) (*pl
 	if err != nil {
 		return nil, err
 	}
-	if _, local := store.(storage.Local); !local {
-		return &place{project: p, store: store, spool: repository.OpenOutbox(store, p.Spool())}, nil
+	found := &place{project: p, store: store}
+	if found.away() {
+		found.spool = repository.OpenOutbox(store, p.Spool())
+		return found, nil
 	}
-	repo, err := repository.Create(ctx, store)
-	if err != nil {
+	if found.repo, err = repository.Create(ctx, store); err != nil {
 		return nil, err
 	}
-	spool := repository.OpenSpool(repo, p.Spool())
-	if _, err := spool.Recover(ctx); err != nil {
+	found.spool = repository.OpenSpool(found.repo, p.Spool())
+	if _, err := found.spool.Recover(ctx); err != nil {
 		o.Tell(Remark{Warning: "finish what an earlier process left: " + err.Error()})
 	}
-	return &place{p, store, repo, spool}, nil
+	return found, nil
+}
+
+// away reports whether the storage is not a folder of this machine, so that a training does not wait for it.
+func (p *place) away() bool {
+	_, local := p.store.(storage.Local)
+	return !local
 }
 
 // askFor is how long a storage that is not local may take to answer a question that cannot be answered here.
@@ -79,7 +86,7 @@ const askFor = 30 * time.Second
 
 // repository opens the repository of the place, for questions about what is not on this machine. cancel must be called when they are answered.
 func (p *place) repository(ctx context.Context) (repo *repository.Repository, asking context.Context, cancel context.CancelFunc, err error) {
-	if _, local := p.store.(storage.Local); local {
+	if !p.away() {
 		return p.repo, ctx, func() {}, nil
 	}
 	ctx, cancel = context.WithTimeout(ctx, askFor)
@@ -169,7 +176,7 @@ func JoinToLog(ctx context.Context, ref, dir string, o Options) (*Session, error
 		return nil, err
 	}
 	s := &Session{o: o, place: p, experiment: id, guest: true}
-	if p.repo == nil {
+	if p.away() {
 		return Join(ctx, ref, dir, o)
 	}
 	beats, err := p.repo.Heartbeats(ctx)
@@ -299,7 +306,7 @@ func (s *Session) leave(ctx context.Context) error {
 
 // beating reports whether the experiment may go on: nobody on this machine ended it, and it has a heartbeat. Its end takes the heartbeat away.
 func (s *Session) beating(ctx context.Context) bool {
-	if s.place.repo == nil {
+	if s.place.away() {
 		return !s.writer.Over()
 	}
 	beats, err := s.place.repo.Heartbeats(ctx)
@@ -309,7 +316,7 @@ func (s *Session) beating(ctx context.Context) bool {
 
 // endedElsewhere reports whether another process has ended the experiment.
 func (s *Session) endedElsewhere(ctx context.Context) bool {
-	if s.place.repo == nil {
+	if s.place.away() {
 		return s.writer.Over()
 	}
 	found, err := s.place.findExperiment(ctx, string(s.experiment))

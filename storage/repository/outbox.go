@@ -116,7 +116,7 @@ func (o *outbox) path(names ...string) string {
 // make makes the folders, and says what they are for.
 func (o *outbox) make(root string) error {
 	for _, name := range []string{packsName, keptName, readyName, headName} {
-		if err := os.MkdirAll(o.path(name), 0o700); err != nil {
+		if err := makeDir(o.path(name)); err != nil {
 			return err
 		}
 	}
@@ -127,10 +127,7 @@ func (o *outbox) make(root string) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(o.path(outboxName), append(text, '\n')); err != nil {
-		return err
-	}
-	return errors.Join(syncPath(o.path(outboxName)), syncPath(o.dir), syncPath(filepath.Dir(o.dir)))
+	return replaceDurably(o.path(outboxName), append(text, '\n'))
 }
 
 // put makes records and the packs they need durable and ready to be published. Their packs must be durable.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -135,12 +134,5 @@ func (u *uploader) rewriteReady(name string, records []Record) error {
 	if err != nil {
 		return err
 	}
-	hidden := u.path(readyName, "."+name)
-	if err := os.WriteFile(hidden, object, 0o600); err != nil {
-		return err
-	}
-	if err := errors.Join(syncPath(hidden), os.Rename(hidden, u.path(readyName, name))); err != nil {
-		return err
-	}
-	return syncPath(filepath.Dir(hidden))
+	return replaceDurably(u.path(readyName, name), object)
 }

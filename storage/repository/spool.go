@@ -191,8 +191,7 @@ func (f *writerDir) begun() error {
 // Without a record it says that there is nothing to end.
 func (f *writerDir) decide(end []byte) error {
 	if len(end) > 0 {
-		end = append(slices.Clip(end), '
-')
+		end = append(slices.Clip(end), '\n')
 	}
 	return replaceDurably(filepath.Join(f.dir, endName), end)
 }

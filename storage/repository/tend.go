@@ -28,7 +28,7 @@ type writerState int
 const (
 	living  writerState = iota
 	dead                // its process is gone, or has left
-	foreign             // of another machine, as far as can be told
+	elsewhere             // of another machine, as far as can be told
 )
 
 // stateOf returns the state of a writer, and what its folder says of it.
@@ -36,7 +36,7 @@ func (s *Spool) stateOf(name string) (writerState, meta) {
 	own := &writerDir{dir: s.path(name)}
 	lock, err := os.OpenFile(filepath.Join(own.dir, lockName), os.O_RDWR, 0)
 	if err != nil {
-		return foreign, meta{} // gone
+		return elsewhere, meta{} // gone
 	}
 	own.lock = lock
 	defer own.close()
@@ -46,13 +46,13 @@ func (s *Spool) stateOf(name string) (writerState, meta) {
 	}
 	switch {
 	case err != nil:
-		return foreign, meta{}
+		return elsewhere, meta{}
 	case unix.Flock(int(lock.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil:
 		return living, own.meta
 	case s.surelyDead(own):
 		return dead, own.meta
 	}
-	return foreign, own.meta
+	return elsewhere, own.meta
 }
 
 // A tail is what a living writer's streams are published by.
@@ -326,7 +326,7 @@ func (u *uploader) announce(ctx context.Context, b *batch) error {
 		}
 		dirs, _ := filepath.Glob(u.spool.path(string(r.Experiment.ID) + "-*")) // of hex digits
 		for _, dir := range dirs {
-			if state, m := u.spool.stateOf(filepath.Base(dir)); state != foreign && !m.Guest && !exists(dir, aliveName) {
+			if state, m := u.spool.stateOf(filepath.Base(dir)); state != elsewhere && !m.Guest && !exists(dir, aliveName) {
 				errs = append(errs, u.beat(ctx, filepath.Base(dir), m))
 			}
 		}

@@ -474,11 +474,7 @@ func (u *uploader) decideSending(b *batch, before time.Time) (key string, object
 	if err != nil {
 		return "", nil, err
 	}
-	path := u.path(sendingName)
-	if err := replaceFile(path, append(append(head, '\n'), object...)); err != nil {
-		return "", nil, err
-	}
-	return key, object, errors.Join(syncPath(path), syncPath(u.dir))
+	return key, object, replaceDurably(u.path(sendingName), append(append(head, '\n'), object...))
 }
 
 // copyRow makes the row of a record its own, and returns it.
@@ -610,7 +606,7 @@ func (o *outbox) isEmpty(s *Spool) bool {
 		return false
 	}
 	for _, name := range s.writers() {
-		if state, _ := s.stateOf(name); state != foreign {
+		if state, _ := s.stateOf(name); state != elsewhere {
 			return false
 		}
 	}
