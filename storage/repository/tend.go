@@ -26,8 +26,8 @@ const (
 type writerState int
 
 const (
-	living  writerState = iota
-	dead                // its process is gone, or has left
+	living    writerState = iota
+	dead                  // its process is gone, or has left
 	elsewhere             // of another machine, as far as can be told
 )
 
