@@ -51,6 +51,14 @@ func list(c *cli.Context, w *world, filters []string) error {
 	if c.Bool("quiet") && (c.Bool("json") || c.Bool("all-params")) {
 		return replicate.Errorf(replicate.Usage, "-q prints ids only: it excludes --json and -p")
 	}
+	if c.Int("last") < 0 {
+		return replicate.Errorf(replicate.Usage, "-n wants a number of experiments, got %d", c.Int("last"))
+	}
+	for _, filter := range filters { // also where nothing was recorded yet
+		if _, err := index.ParseFilter(filter); err != nil {
+			return err
+		}
+	}
 	return w.with(c, func(s *session) error {
 		experiments, err := s.list(index.Query{Filters: filters, Sort: c.String("sort"), Last: c.Int("last"), Brief: !c.Bool("json")})
 		if err != nil {

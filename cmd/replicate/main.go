@@ -166,10 +166,14 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 			args = args[:1]
 		case len(arg) > 1 && arg[0] == '-' && !isNumber(arg):
 			flags = append(flags, arg)
-			if takesValue(command, arg) && len(args) > 1 {
-				flags = append(flags, args[1])
-				args = args[1:]
+			if !takesValue(command, arg) {
+				break
 			}
+			if len(args) == 1 { // "--" must not become its value
+				return flags
+			}
+			flags = append(flags, args[1])
+			args = args[1:]
 		default:
 			rest = append(rest, arg)
 		}
