@@ -181,10 +181,10 @@
 // # Garbage collection
 //
 // Packs that no living row names are deleted in steps that anybody may take, at any time, twice: the lists in gc/ are all there is to know.
-// A list is zstd of a line of JSON, then one pack name a line:
+// A list is zstd of a line of JSON, then one pack name a line. The first line is {} of a condemned list, for which the time of the object says when
+// that was; that of a sentence says when its packs were condemned:
 //
-//	{}                                                 condemned; when, the time of the object says
-//	{"condemned":"2026-03-04T05:06:07.123456789Z"}     a sentence: when its packs were condemned
+//	{"condemned":"2026-03-04T05:06:07.123456789Z"}
 //
 // A pack that is in a condemned list, or in a valid sentence, is doomed: who publishes a row stores what it needs of it again. A
 // condemned list lapses, and may be deleted, 24 h + 6 h after its time; a sentence that landed later than that after the time in it is void. Names of

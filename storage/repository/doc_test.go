@@ -110,6 +110,11 @@ func (s *docSample) records(t *testing.T, at time.Time, commit *CommitRow, code 
 	s.record(t, Record{Set: &Set{Experiment: idA, At: at.Add(time.Minute), By: "dev@gpu1",
 		Fields: map[string]json.RawMessage{"status": json.RawMessage(`"failed"`), "exit_code": json.RawMessage(`1`), "tags": json.RawMessage(`{"paper":true}`)}}})
 	s.record(t, Record{Delete: &Delete{ID: idB, At: at.Add(time.Hour), By: "dev@gpu1"}})
+	sentence, err := json.Marshal(&gcList{Condemned: at})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.lines = append(s.lines, string(sentence))
 }
 
 // shown returns the JSON documents and the dumps of bytes in the preformatted text of doc.go. A line that ends in the middle goes on in the next.
