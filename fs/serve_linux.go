@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -19,6 +20,7 @@ const openTries = 10
 
 // serve answers the kernel until the connection ends, and says to words when it is ready and that it lives.
 func serve(ctx context.Context, v View, o order, words io.Writer) error {
+	ageHeap()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	s := newServer(v, o.Commit != "", log)
 	ready := func() { _ = word{Kind: wordReady, Instance: v.Instance()}.write(words) }
@@ -58,6 +60,20 @@ func serve(ctx context.Context, v View, o order, words io.Writer) error {
 		return context.Cause(ctx)
 	}
 }
+
+// agedHeap is how much memory a server uses, with room.
+const agedHeap = 128 << 20
+
+// ageHeap makes the heap look used, so that what is allocated from now on is cleared first, which brings its pages in. When a server is
+// killed while the kernel copies a request to it, a page that has to be brought in first cannot be any more (Linux 6.18, fuse_copy_fill):
+// the caller would see an input/output error, where otherwise the request is given to the next server. Nothing is touched here.
+func ageHeap() {
+	agingHeap = make([]byte, agedHeap)
+	agingHeap = nil
+	runtime.GC()
+}
+
+var agingHeap []byte // a variable of the package: a local one would not be allocated
 
 // connect takes up the connection on a descriptor, which stays open.
 func connect(s *server, fd int) (*fuse.Server, error) {
