@@ -30,6 +30,7 @@ func commands(w *world) []*cli.Command {
 		checkoutCommand(w),
 		catCommand(w),
 		checkCommand(w),
+		copyCommand(w),
 		rmCommand(w),
 		gcCommand(w),
 		tagCommand(w),

@@ -63,13 +63,18 @@ func (im *importer) take(ctx context.Context, note func(t *Tree, added int64) Re
 	return t, err
 }
 
-// empty makes the folder ready for the next row, which builds on the one taken last.
-func (im *importer) empty(t *taken) error {
+// next makes the folder ready for the next row, which builds on the one that was taken.
+func (im *importer) next(t *taken) error {
 	im.state = t.state
 	im.state.files = nil // they are others from now on
 	for _, x := range t.chunks {
 		im.recent.add(x)
 	}
+	return im.clear()
+}
+
+// clear empties the folder.
+func (im *importer) clear() error {
 	if err := os.RemoveAll(im.files()); err != nil {
 		return err
 	}

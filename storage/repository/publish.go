@@ -163,7 +163,7 @@ func (r *Repository) checkPacks(ctx context.Context, packs []replicate.Hash, exc
 	return nil
 }
 
-// putRecords is U3: it puts records as one object and returns when that landed.
+// putRecords is U3: it puts records as one object and returns when that landed. Those that have a line are put as they are.
 func putRecords(ctx context.Context, store storage.Store, records []Record) (time.Time, error) {
 	lines := make([]Record, len(records))
 	for i, r := range records {
