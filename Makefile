@@ -2,6 +2,10 @@
 
 export CGO_ENABLED = 0
 
+# The client of Google Cloud Storage without its variant for gRPC, which we do not use: 150 packages less to build, 13 MB less of binary, 7 ms less
+# of CPU at each start.
+export GOFLAGS := $(shell go env GOFLAGS) -tags=disable_grpc_modules
+
 SOURCES = $(shell find . -name '*.go' -not -name '*_test.go') go.mod go.sum
 
 build: bin/replicate

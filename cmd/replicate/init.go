@@ -50,6 +50,7 @@ func initCommand(w *world) *cli.Command {
 			&cli.StringFlag{Name: "resume", Usage: "go on with the experiment `ID`"},
 			&cli.StringFlag{Name: "parent", Usage: "it starts from the commit `ID`, not from the one checked out last"},
 			&cli.IntFlag{Name: "pid", Usage: "it ends with the process `PID`, not with the calling one"},
+			createFlag(),
 		}, storageFlags()...),
 		Action: func(c *cli.Context) error { return w.init(c) },
 	}
@@ -66,6 +67,9 @@ func (w *world) init(c *cli.Context) error {
 	}
 	request, err := w.initRequest(c, args, command)
 	if err != nil {
+		return err
+	}
+	if err := w.ensureBucket(c); err != nil {
 		return err
 	}
 	r, err := w.startRecorder(c)

@@ -147,13 +147,13 @@ func (w *world) mountStatus(c *cli.Context) error {
 }
 
 // mountProcessCommand is what mount runs behind the scenes: the supervisor of a mount, or its server.
-func mountProcessCommand(*world) *cli.Command {
+func mountProcessCommand(w *world) *cli.Command {
 	return &cli.Command{
 		Name:   "mount-process",
 		Hidden: true,
 		Action: func(c *cli.Context) error {
 			return fs.Process(context.Background(), c.Args().First(), func(ctx context.Context, o fs.Options) (fs.View, error) {
-				r, err := openRepository(ctx, o.Storage, func(string) string { return o.IndexDir })
+				r, err := w.openRepository(ctx, o.Storage, func(string) string { return o.IndexDir })
 				if err != nil {
 					return nil, err
 				}

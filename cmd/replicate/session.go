@@ -68,7 +68,7 @@ func (w *world) open(c *cli.Context) (*session, error) {
 	startUploaders(p)
 	s := &session{w: w, project: p}
 	s.ctx, s.stop = signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
-	s.repo, err = openRepository(s.ctx, p.StorageURL, p.Cache)
+	s.repo, err = w.openRepository(s.ctx, p.StorageURL, p.Cache)
 	switch {
 	case replicate.KindOf(err) == replicate.NotFound && c.String("storage-url") == "":
 		s.repo = nil
@@ -96,8 +96,8 @@ func (w *world) open(c *cli.Context) (*session, error) {
 
 // openRepository opens the repository at a URL, of today's format or of those of 2020 and 2021. cache returns the folder for what can be made
 // again from the repository with an id.
-func openRepository(ctx context.Context, url string, cache func(id string) string) (*repository.Repository, error) {
-	store, err := storage.Open(ctx, url)
+func (w *world) openRepository(ctx context.Context, url string, cache func(id string) string) (*repository.Repository, error) {
+	store, err := w.openStore(ctx, url)
 	if err != nil {
 		return nil, err
 	}
