@@ -53,6 +53,14 @@ func Retry(s Store, p Policy) Store {
 	return &retrier{Store: s, policy: p, slots: make(chan struct{}, parallel), answers: &answers{}}
 }
 
+// WithPolicy returns a store of Retry with another policy, and any other store as it is.
+func WithPolicy(s Store, p Policy) Store {
+	if r, ok := s.(*retrier); ok {
+		return Retry(r, p)
+	}
+	return s
+}
+
 type retrier struct {
 	Store
 	policy  Policy

@@ -69,7 +69,11 @@ func (w *world) init(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := w.ensureBucket(c); err != nil {
+	p, err := w.project(c)
+	if err != nil {
+		return err
+	}
+	if err := w.ensureBucket(c, p.StorageURL); err != nil {
 		return err
 	}
 	r, err := w.startRecorder(c)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"strconv"
@@ -27,9 +28,12 @@ func TestMain(m *testing.M) {
 	}})
 }
 
-func TestScripts(t *testing.T) { runScripts(t, "testdata/script") }
+func TestScripts(t *testing.T) { runScripts(t, "testdata/script", nil) }
 
-func runScripts(t *testing.T, dir string) {
+// runScripts runs the scripts of a folder, which may use more commands.
+func runScripts(t *testing.T, dir string, more map[string]func(*testscript.TestScript, bool, []string)) {
+	commands := map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "fixture": fixture, "legacy": legacyFixture}
+	maps.Copy(commands, more)
 	testscript.Run(t, testscript.Params{
 		Dir:                 dir,
 		RequireExplicitExec: true,
@@ -41,11 +45,7 @@ func runScripts(t *testing.T, dir string) {
 			env.Defer(func() { _ = exec.Command("fusermount3", "-uz", env.WorkDir+"/mnt").Run() }) // what a failed script left
 			return os.MkdirAll(env.WorkDir+"/home", 0o755)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   exits,
-			"fixture": fixture,
-			"legacy":  legacyFixture,
-		},
+		Cmds: commands,
 	})
 }
 

@@ -8,5 +8,5 @@ import (
 
 func TestMountScripts(t *testing.T) {
 	require.Fuse(t)
-	runScripts(t, "testdata/mount")
+	runScripts(t, "testdata/mount", nil)
 }

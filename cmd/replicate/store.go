@@ -29,7 +29,7 @@ func (w *world) openStore(ctx context.Context, url string) (storage.Store, error
 	}
 	policy := storage.Person
 	policy.Tell = w.tellRetry()
-	return storage.Retry(s, policy), nil
+	return storage.WithPolicy(s, policy), nil
 }
 
 // tellRetry says that a call is tried again, now and then.
@@ -54,18 +54,14 @@ func createFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "create", Usage: "create the bucket of the storage if there is none"}
 }
 
-// ensureBucket creates the bucket of the project's storage if there is none: with --create, or if the person at the terminal says yes. Anybody
-// else meets the error of the first access.
-func (w *world) ensureBucket(c *cli.Context) error {
+// ensureBucket creates the bucket of a storage that has none: with --create, or if the person at the terminal says yes. Anybody else
+// meets the error of the first access.
+func (w *world) ensureBucket(c *cli.Context, url string) error {
 	create, terminal := c.Bool("create"), w.inTerminal && w.errTerminal
 	if !create && !terminal {
 		return nil
 	}
-	p, err := w.project(c)
-	if err != nil {
-		return err
-	}
-	s, err := storage.Open(c.Context, p.StorageURL)
+	s, err := storage.Open(c.Context, url)
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,7 @@ func uploadCommand(w *world) *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "status", Usage: "say what waits, and do nothing"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON, with --status"},
+			createFlag(),
 		}, storageFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, 0, 0, "no arguments"); err != nil {
@@ -61,6 +62,11 @@ func uploadCommand(w *world) *cli.Command {
 			}
 			if c.Bool("json") {
 				return replicate.Errorf(replicate.Usage, "upload --json goes with --status")
+			}
+			for _, o := range list {
+				if err := w.ensureBucket(c, o.Storage); err != nil {
+					return err
+				}
 			}
 			return w.upload(c.Context, list)
 		},

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -18,8 +19,13 @@ import (
 	"github.com/replicate/replicate/storage/repository"
 )
 
-// uploaderNice is how much an uploader stands back for the training.
-const uploaderNice = 10
+const (
+	// uploaderNice is how much an uploader stands back for the training.
+	uploaderNice = 10
+	// uploaderPatience is how long one call is tried again. The uploader goes on for ever; after each call that it gives up it says
+	// what stands in its way.
+	uploaderPatience = 10 * time.Second
+)
 
 // uploaderCommand is what sends an outbox: a process that belongs to nobody, and ends when nothing is left.
 func uploaderCommand(*world) *cli.Command {
@@ -59,6 +65,7 @@ func openOutbox(ctx context.Context, dir string) (*repository.Spool, error) {
 	if err != nil {
 		return nil, err
 	}
+	store = storage.WithPolicy(store, storage.Policy{Patience: uploaderPatience})
 	return repository.OpenOutbox(store, filepath.Dir(dir)), nil
 }
 

@@ -2,6 +2,7 @@ package gcs
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"sync"
@@ -80,7 +81,7 @@ func (t *transport) next(r *http.Request) (http.RoundTripper, error) {
 	}
 	found, err := credentials.DetectDefault(&credentials.DetectOptions{Scopes: []string{gcs.ScopeReadWrite}})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errCredentials, err)
 	}
 	c, err := httptransport.NewClient(&httptransport.Options{Credentials: found, BaseRoundTripper: t.plain, DisableTelemetry: true})
 	if err != nil {

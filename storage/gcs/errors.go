@@ -2,6 +2,7 @@ package gcs
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,7 +24,10 @@ const (
 	statusRange     = http.StatusRequestedRangeNotSatisfiable
 )
 
-var errNoDate = errors.New("the server's answer has no date")
+var (
+	errNoDate      = errors.New("the server's answer has no date")
+	errCredentials = errors.New("no credentials can be used")
+)
 
 // permissions are the names of what IAM allows, by our operations.
 var permissions = map[string]string{
@@ -43,7 +47,7 @@ func (s *Store) failed(op, key string, err error) error {
 	switch {
 	case noBucket(err):
 		e.Path, e.Kind, e.Err = s.bucket.BucketURL(), replicate.Usage, storage.ErrNoBucket
-		e.Hint = "create it with --create, or set storage in replicate.yaml to another one"
+		e.Hint = "create it: replicate upload --create, or set storage in replicate.yaml to another one"
 	case status(err) == statusMissing || errors.Is(err, gcs.ErrObjectNotExist):
 		e.Kind, e.Err = replicate.NotFound, errors.New("no such object")
 	case strings.Contains(reason, "ateLimitExceeded"): // rate…, userRate…
@@ -109,10 +113,13 @@ func credentialError(err error) (replicate.Kind, error, string) {
 		}
 		return replicate.Permission, errors.New("the credentials are wrong or have expired"), hintLogin
 	}
-	text := err.Error()
 	switch {
-	case strings.Contains(text, "could not find default credentials"):
-		return replicate.Permission, errors.New("no credentials found"), "sign in: gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS"
+	case errors.Is(err, errCredentials):
+		cause := wire.Cause(err)
+		if strings.Contains(err.Error(), "could not find default credentials") { // and where to read on, in many words
+			cause = errors.New("no credentials found")
+		}
+		return replicate.Permission, cause, "sign in: gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to the file of a key"
 	case wire.NetworkKind(err) == replicate.Unavailable:
 		return replicate.Unavailable, wire.Cause(err), "check the network, and STORAGE_EMULATOR_HOST if it is set"
 	}
@@ -125,15 +132,36 @@ func noBucket(err error) bool {
 	if errors.Is(err, gcs.ErrBucketNotExist) {
 		return true
 	}
-	answer, ok := errors.AsType[*googleapi.Error](err)
-	return ok && answer.Code == statusMissing && strings.Contains(answer.Message+answer.Body, "bucket does not exist")
+	answer := answerOf(err)
+	return answer.Code == statusMissing && strings.Contains(answer.Message+answer.Body, "bucket does not exist")
+}
+
+// answerOf returns what a server said, zero if none did. For a read the library leaves it to others to look into the body.
+func answerOf(err error) googleapi.Error {
+	found, ok := errors.AsType[*googleapi.Error](err)
+	if !ok {
+		return googleapi.Error{}
+	}
+	answer := *found
+	if answer.Message == "" {
+		var body struct {
+			Error struct {
+				Message string
+				Errors  []googleapi.ErrorItem
+			}
+		}
+		if json.Unmarshal([]byte(answer.Body), &body) == nil {
+			answer.Message, answer.Errors = body.Error.Message, body.Error.Errors
+		}
+	}
+	return answer
 }
 
 // words returns what the server said.
 func words(err error) string {
-	answer, ok := errors.AsType[*googleapi.Error](err)
+	answer := answerOf(err)
 	switch {
-	case !ok:
+	case answer.Code == 0:
 		return err.Error()
 	case answer.Message != "":
 		return strings.TrimSuffix(answer.Message, ".")
@@ -143,16 +171,11 @@ func words(err error) string {
 
 // reasonOf returns the server's name of an error, "" if it has none.
 func reasonOf(err error) string {
-	if answer, ok := errors.AsType[*googleapi.Error](err); ok && len(answer.Errors) > 0 {
+	if answer := answerOf(err); len(answer.Errors) > 0 {
 		return answer.Errors[0].Reason
 	}
 	return ""
 }
 
 // status returns the HTTP status of an error, 0 if it is none of a server.
-func status(err error) int {
-	if answer, ok := errors.AsType[*googleapi.Error](err); ok {
-		return answer.Code
-	}
-	return 0
-}
+func status(err error) int { return answerOf(err).Code }

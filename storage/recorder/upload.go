@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -27,7 +28,7 @@ func (s *Session) uploadSoon() {
 func (s *Session) watchUpload() {
 	status, running := s.place.spool.Status()
 	if running && status.Obstacle != nil {
-		s.o.Tell(Remark{Warning: "nothing can be sent: " + status.Obstacle.Text, Hint: keptHint})
+		s.o.Tell(Remark{Warning: "nothing can be sent: " + status.Obstacle.Text, Hint: cmp.Or(status.Obstacle.Hint, keptHint)})
 	}
 	if running && status.Warning != "" {
 		s.o.Tell(Remark{Warning: status.Warning})

@@ -83,7 +83,7 @@ func (s *Store) failed(op, key string, err error) error {
 	switch {
 	case code == "NoSuchBucket":
 		e.Path, e.Kind, e.Err = s.bucket.BucketURL(), replicate.Usage, storage.ErrNoBucket
-		e.Hint = "create it with --create, or set storage in replicate.yaml to another one"
+		e.Hint = "create it: replicate upload --create, or set storage in replicate.yaml to another one"
 	case known:
 		e.Kind, e.Err, e.Hint = x.kind, errors.New(x.text), x.hint
 	case missing[code], status(err) == statusMissing:
