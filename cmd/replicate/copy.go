@@ -15,7 +15,6 @@ import (
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/index"
-	"github.com/replicate/replicate/storage"
 	"github.com/replicate/replicate/storage/mem"
 	"github.com/replicate/replicate/storage/project"
 	"github.com/replicate/replicate/storage/repository"
@@ -40,6 +39,7 @@ func copyCommand(w *world) *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "filter", Aliases: []string{"f"}, Usage: "only experiments for which `QUERY` holds (repeat for and)"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be copied, and copy nothing"},
+			createFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, 2, 2, "SRC and DST"); err != nil {
@@ -63,13 +63,18 @@ func (w *world) copy(ctx context.Context, c *cli.Context) error {
 			return err
 		}
 	}
-	from, err := openRepository(ctx, urls[0], p.Cache)
+	from, err := w.openRepository(ctx, urls[0], p.Cache)
 	if err != nil {
 		return err
 	}
 	o := repository.CopyOptions{DryRun: c.Bool("dry-run")}
 	if filters := c.StringSlice("filter"); len(filters) > 0 {
 		if o.Only, err = w.matching(ctx, p, from, filters); err != nil {
+			return err
+		}
+	}
+	if !o.DryRun {
+		if err := w.ensureBucket(c, urls[1]); err != nil {
 			return err
 		}
 	}
@@ -103,7 +108,7 @@ func (w *world) copy(ctx context.Context, c *cli.Context) error {
 
 // destination opens the repository that is copied to, making it if need be. A dry run makes none.
 func (w *world) destination(ctx context.Context, url string, dryRun bool) (*repository.Repository, error) {
-	store, err := storage.Open(ctx, url)
+	store, err := w.openStore(ctx, url)
 	if err != nil {
 		return nil, err
 	}
