@@ -15,6 +15,9 @@ const (
 	leastHedge = 200 * time.Millisecond
 	// firstHedge is the same for the first read, which makes a connection and may ask for credentials.
 	firstHedge = time.Second
+	// hedgeShare is how many reads there are for each that is asked for twice, at least. On a line that is full all reads are slow, and asking
+	// twice makes it fuller.
+	hedgeShare = 20
 	// remembered is how many answers the running median is of.
 	remembered = 63
 )
@@ -24,6 +27,7 @@ type answers struct {
 	mu    sync.Mutex // guards what follows
 	times [remembered]time.Duration
 	n     int // how many were noted
+	twice int // how many were asked for twice
 }
 
 func (a *answers) note(d time.Duration) {
@@ -43,6 +47,17 @@ func (a *answers) patience() time.Duration {
 	}
 	slices.Sort(times)
 	return max(leastHedge, 2*times[len(times)/2])
+}
+
+// spend reports whether a read may be asked for a second time, and counts it.
+func (a *answers) spend() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.twice*hedgeShare > a.n {
+		return false
+	}
+	a.twice++
+	return true
 }
 
 // An answer is what one of two requests brought.
@@ -80,7 +95,9 @@ func (r *retrier) hedge(ctx context.Context, open func(context.Context) (io.Read
 	for failures := 0; ; {
 		select {
 		case <-slow.C:
-			ask()
+			if r.answers.spend() {
+				ask()
+			}
 		case a := <-answers:
 			failures++
 			if a.err != nil && replicate.KindOf(a.err) == replicate.Unavailable && failures < len(ends) {

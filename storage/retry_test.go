@@ -194,6 +194,32 @@ func TestSlowReadIsAskedForTwice(t *testing.T) {
 	})
 }
 
+func TestFewReadsAreAskedForTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := mem.New("", time.Now)
+		storagetest.Put(t, inner, "a", []byte("x"))
+		calls := 0
+		s := storage.Retry(storagetest.Slow(inner, func(ctx context.Context, c storagetest.Call) error {
+			calls = c.N
+			wait := 10 * time.Millisecond
+			if c.N > 20 { // the line is full from now on
+				wait = 5 * time.Second
+			}
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		}), storage.Person)
+		for range 100 {
+			storagetest.Get(t, s, "a")
+		}
+		if calls < 101 || calls > 106 {
+			t.Errorf("100 reads were %d requests", calls)
+		}
+	})
+}
+
 func TestRequestsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var now, most atomic.Int64

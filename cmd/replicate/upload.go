@@ -31,6 +31,8 @@ const (
 	uploadPatience = 5 * time.Minute
 	// uploadLook is how often the outboxes are looked at.
 	uploadLook = 100 * time.Millisecond
+	// uploadStart is how long an uploader may take to begin before another one is started.
+	uploadStart = 3 * time.Second
 	// uploadStarts is how often an uploader that dies is started again.
 	uploadStarts = 3
 )
@@ -163,13 +165,16 @@ func (w *world) upload(ctx context.Context, list []outbox) error {
 func (w *world) uploadOne(ctx context.Context, o outbox) error {
 	first := o.Waiting()
 	asked := w.now()
+	if status, running := o.Status(); running && status.Obstacle != nil && status.Obstacle.Kind == replicate.Permission {
+		_ = syscall.Kill(status.PID, syscall.SIGTERM) // it has the credentials it began with; the next one has those of this command
+	}
 	o.Wake()
 	progress := w.progress("sending to " + o.Storage)
 	defer progress.done()
 	tick := time.NewTicker(uploadLook)
 	defer tick.Stop()
 	total := first.Bytes
-	for starts := 0; ; {
+	for starts, idle := 0, time.Duration(0); ; {
 		waiting := o.Waiting()
 		if waiting.Done() {
 			progress.done()
@@ -178,7 +183,9 @@ func (w *world) uploadOne(ctx context.Context, o outbox) error {
 		}
 		total = max(total, waiting.Bytes)
 		progress.update(total-waiting.Bytes, total)
-		if o.Idle() {
+		if !o.Idle() {
+			idle = 0
+		} else if idle++; idle%(uploadStart/uploadLook) == 1 {
 			if starts++; starts > uploadStarts {
 				return replicate.Errorf(replicate.Internal, "the uploader dies").WithHint("%s/log may say why", o.Dir)
 			}

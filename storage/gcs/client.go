@@ -2,6 +2,7 @@ package gcs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -62,7 +63,18 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.meter.Do(r, next.RoundTrip)
+	answer, err := t.meter.Do(r, next.RoundTrip)
+	if _, refused := errors.AsType[*auth.Error](err); refused || err == nil && answer.StatusCode == http.StatusUnauthorized {
+		t.forget()
+	}
+	return answer, err
+}
+
+// forget makes the next request look for credentials again: somebody may have signed in.
+func (t *transport) forget() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.signed, t.credentials = nil, nil
 }
 
 func (t *transport) next(r *http.Request) (http.RoundTripper, error) {

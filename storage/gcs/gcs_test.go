@@ -6,6 +6,7 @@ import (
 	"github.com/replicate/replicate/storage"
 	_ "github.com/replicate/replicate/storage/gcs"
 	"github.com/replicate/replicate/storage/storagetest"
+	"github.com/replicate/replicate/storage/storagetest/servers"
 )
 
 func open(t *testing.T, url string) storage.Store {
@@ -18,7 +19,5 @@ func open(t *testing.T, url string) storage.Store {
 }
 
 func TestConformance(t *testing.T) {
-	server := storagetest.StartGCS(t)
-	storagetest.Setenv(t, server.Env())
-	storagetest.Conformance(t, func(t *testing.T) storage.Store { return open(t, storagetest.Prefix(server.URL)) })
+	storagetest.Clouds(t, "gs", open, map[string]func(testing.TB) *servers.Server{"fake-gcs-server": storagetest.StartGCS})
 }

@@ -134,9 +134,21 @@ func call[In, Out any](ctx context.Context, s *Store, op func(*awss3.Client, con
 			}
 		}
 		out, err := op(sdk, ctx, in, append(more, options)...)
+		if outdated(err) {
+			s.client.forget(sdk)
+		}
 		if err == nil || again || !s.client.learn(err) && !skewed(err) {
 			return out, err
 		}
+	}
+}
+
+// forget makes the next call look for credentials again: somebody may have signed in.
+func (c *client) forget(sdk *awss3.Client) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sdk == sdk {
+		c.sdk = nil
 	}
 }
 
@@ -152,7 +164,7 @@ func (c *client) learn(err error) bool {
 	region := answer.Response.Header.Get("X-Amz-Bucket-Region")
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if region == "" || region == c.inside || c.inside == "" && region == c.sdk.Options().Region {
+	if region == "" || region == c.inside {
 		return false
 	}
 	c.inside = region

@@ -34,6 +34,9 @@ var permissions = map[string]string{
 	"create": "s3:CreateBucket", "read the clock of": "s3:GetObject",
 }
 
+// identity is in what the SDK says when it has no credentials to sign with.
+const identity = "get identity:"
+
 // missing are the codes of an object that is not there.
 var missing = map[string]bool{"NoSuchKey": true, "NotFound": true, "NoSuchVersion": true}
 
@@ -51,6 +54,7 @@ const (
 )
 
 var explanations = map[string]explanation{
+	"XAdminUserNotFound":    {replicate.Permission, "the server does not know this access key", hintKeys}, // versitygw, with status 404
 	"InvalidAccessKeyId":    {replicate.Permission, "the server does not know this access key", hintKeys},
 	"SignatureDoesNotMatch": {replicate.Permission, "the secret key is wrong", hintKeys},
 	"AuthorizationHeaderMalformed": {replicate.Permission, "the server does not accept the signature for this region",
@@ -86,7 +90,7 @@ func (s *Store) failed(op, key string, err error) error {
 		e.Hint = "create it: replicate upload --create, or set storage in replicate.yaml to another one"
 	case known:
 		e.Kind, e.Err, e.Hint = x.kind, errors.New(x.text), x.hint
-	case missing[code], status(err) == statusMissing:
+	case missing[code]:
 		e.Kind, e.Err = replicate.NotFound, errors.New("no such object")
 	case errors.Is(err, errReplaced):
 		e.Kind = replicate.Conflict
@@ -122,7 +126,7 @@ func (s *Store) denied(e *replicate.Error, op string) {
 // credentials explains errors that no server of S3 sent: of the network, and of those who hand out credentials.
 func credentials(err error) (replicate.Kind, error, string) {
 	text := err.Error()
-	found := strings.Contains(text, "get identity:")
+	found := strings.Contains(text, identity)
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return replicate.KindOf(err), err, ""
@@ -173,6 +177,12 @@ func status(err error) int {
 		return http.StatusServiceUnavailable
 	}
 	return 0
+}
+
+// outdated reports whether other credentials may help.
+func outdated(err error) bool {
+	x := explanations[codeOf(err)]
+	return x.hint == hintKeys || x.hint == hintNew || err != nil && strings.Contains(err.Error(), identity)
 }
 
 // skewed reports whether the server refuses a request for its time.

@@ -18,11 +18,6 @@ func open(t *testing.T, url string) storage.Store {
 	return s
 }
 
-func conformance(t *testing.T, server *servers.Server) {
-	storagetest.Setenv(t, server.Env())
-	storagetest.Conformance(t, func(t *testing.T) storage.Store { return open(t, storagetest.Prefix(server.URL)) })
+func TestConformance(t *testing.T) {
+	storagetest.Clouds(t, "s3", open, map[string]func(testing.TB) *servers.Server{"gofakes3": storagetest.StartS3, "versitygw": storagetest.StartVersity})
 }
-
-func TestConformanceGoFakeS3(t *testing.T) { conformance(t, storagetest.StartS3(t)) }
-
-func TestConformanceVersity(t *testing.T) { conformance(t, storagetest.StartVersity(t)) }

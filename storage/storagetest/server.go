@@ -1,9 +1,11 @@
 package storagetest
 
 import (
+	"context"
 	"crypto/rand"
 	"testing"
 
+	"github.com/replicate/replicate/storage"
 	"github.com/replicate/replicate/storage/storagetest/badnet"
 	"github.com/replicate/replicate/storage/storagetest/require"
 	"github.com/replicate/replicate/storage/storagetest/servers"
@@ -60,4 +62,43 @@ func StartProxy(t testing.TB, s *servers.Server, seed uint64) (*badnet.Proxy, ma
 	t.Cleanup(p.Close)
 	t.Logf("seed of the network: %d", seed)
 	return p, s.EnvVia(p.URL)
+}
+
+// Clouds tests the conformance of the stores of a scheme, which open opens: on servers, and on the real bucket that require.Bucket names,
+// if any.
+func Clouds(t *testing.T, scheme string, open func(t *testing.T, url string) storage.Store, start map[string]func(testing.TB) *servers.Server) {
+	for name, start := range start {
+		t.Run(name, func(t *testing.T) {
+			server := start(t)
+			Setenv(t, server.Env())
+			Conformance(t, func(t *testing.T) storage.Store { return open(t, Prefix(server.URL)) })
+		})
+	}
+	bucket, ok := require.Bucket(scheme)
+	if !ok {
+		return
+	}
+	t.Run("real", func(t *testing.T) {
+		Conformance(t, func(t *testing.T) storage.Store {
+			s := open(t, Prefix(bucket))
+			t.Cleanup(func() { empty(t, s) })
+			return s
+		})
+	})
+}
+
+// empty deletes what a test left in a store.
+func empty(t *testing.T, s storage.Store) {
+	ctx := context.WithoutCancel(t.Context())
+	var keys []string
+	for o, err := range s.List(ctx, "", "") {
+		if err != nil {
+			t.Errorf("clean up: %v", err)
+			return
+		}
+		keys = append(keys, o.Key)
+	}
+	if err := s.Delete(ctx, keys...); err != nil {
+		t.Errorf("clean up: %v", err)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -44,6 +45,17 @@ func Tool(t testing.TB, name string) string {
 		Missing(t, name+" (.ci/tool "+name+" builds it)")
 	}
 	return found[len(found)-1]
+}
+
+// Bucket returns the real bucket of a scheme, s3 or gs, that tests may use as well: one of the URLs in the environment variable
+// REPLICATE_TEST_STORAGE, separated by spaces. They write below prefixes of their own.
+func Bucket(scheme string) (url string, ok bool) {
+	for url := range strings.FieldsSeq(os.Getenv("REPLICATE_TEST_STORAGE")) {
+		if strings.HasPrefix(url, scheme+"://") {
+			return url, true
+		}
+	}
+	return "", false
 }
 
 // Root ends a test that is not run by root.
