@@ -13,6 +13,15 @@ type Bucket struct {
 	Scheme string // s3
 	Name   string
 	Prefix string // of all keys: empty, or ends with a slash
+	Wild   bool   // keys are any text: the view of a Wild store
+}
+
+// CheckKey reports what is wrong with a key.
+func (b Bucket) CheckKey(key string) error {
+	if b.Wild && key != "" {
+		return nil
+	}
+	return CheckKey(key)
 }
 
 // ParseBucket reads scheme://bucket/prefix.
@@ -41,7 +50,7 @@ func (b Bucket) BucketURL() string { return b.Scheme + "://" + b.Name }
 // Listing returns where a listing of a bucket begins: the full prefix, and a full key which is not greater than the first one of the listing.
 // It is empty where the listing is: ok is false, and no server need be asked. What a server sends from there is sifted by Listed.
 func (b Bucket) Listing(prefix, after string) (fullPrefix, from string, ok bool) {
-	if CheckKey(prefix+"x") != nil {
+	if b.CheckKey(prefix+"x") != nil {
 		return "", "", false
 	}
 	if after > prefix && !strings.HasPrefix(after, prefix) {
@@ -62,5 +71,5 @@ func (b Bucket) Listing(prefix, after string) (fullPrefix, from string, ok bool)
 // no keys.
 func (b Bucket) Listed(name, after string) (key string, ok bool) {
 	key, ok = strings.CutPrefix(name, b.Prefix)
-	return key, ok && key > after && CheckKey(key) == nil
+	return key, ok && key > after && b.CheckKey(key) == nil
 }

@@ -68,6 +68,17 @@ type retrier struct {
 	answers *answers
 }
 
+// Wild returns the view in which keys may be any text, with the same policy and the same bounds.
+func (r *retrier) Wild() Store {
+	w, ok := r.Store.(Wild)
+	if !ok {
+		return r
+	}
+	again := *r
+	again.Store = w.Wild()
+	return &again
+}
+
 // Unwrap returns the store whose calls are tried again.
 func (r *retrier) Unwrap() Store { return r.Store }
 

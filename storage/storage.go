@@ -133,7 +133,7 @@ func Open(ctx context.Context, rawURL string) (Store, error) {
 // A Wild store holds what other programs put there under keys of their own.
 type Wild interface {
 	Store
-	// Wild returns a view of the same place in which keys may be any text: those that CheckKey refuses are listed and can be read. Nothing can
-	// be put or deleted there.
+	// Wild returns a view of the same place in which keys may be any text: List, Get and Stat know those too that CheckKey refuses. It is for
+	// reading.
 	Wild() Store
 }

@@ -42,10 +42,10 @@ const (
 // A Store keeps objects in a bucket.
 type Store struct {
 	bucket storage.Bucket
-	client client
+	client *client
 }
 
-var _ storage.Store = (*Store)(nil)
+var _ storage.Wild = (*Store)(nil)
 
 func init() {
 	storage.Register("gs", func(_ context.Context, u *url.URL) (storage.Store, error) {
@@ -58,7 +58,14 @@ func init() {
 }
 
 // New returns the store of a bucket. It reads and asks nothing yet.
-func New(bucket storage.Bucket) *Store { return &Store{bucket: bucket} }
+func New(bucket storage.Bucket) *Store { return &Store{bucket, &client{}} }
+
+// Wild returns the bucket with all objects in it, whatever their names.
+func (s *Store) Wild() storage.Store {
+	bucket := s.bucket
+	bucket.Wild = true
+	return &Store{bucket, s.client}
+}
 
 // URL returns gs://bucket/prefix.
 func (s *Store) URL() string { return s.bucket.URL() }
@@ -68,7 +75,7 @@ func (s *Store) Traffic() storage.Traffic { return s.client.transport.meter.Traf
 
 // object returns the handle of an object.
 func (s *Store) object(ctx context.Context, key string) (*gcs.ObjectHandle, error) {
-	if err := cmp.Or(ctx.Err(), storage.CheckKey(key)); err != nil {
+	if err := cmp.Or(ctx.Err(), s.bucket.CheckKey(key)); err != nil {
 		return nil, err
 	}
 	c, err := s.client.get(ctx)

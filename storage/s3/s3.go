@@ -37,10 +37,10 @@ const clockKey = "replicate.json"
 // A Store keeps objects in a bucket.
 type Store struct {
 	bucket storage.Bucket
-	client client
+	client *client
 }
 
-var _ storage.Store = (*Store)(nil)
+var _ storage.Wild = (*Store)(nil)
 
 func init() {
 	storage.Register("s3", func(_ context.Context, u *url.URL) (storage.Store, error) {
@@ -53,7 +53,14 @@ func init() {
 }
 
 // New returns the store of a bucket. It reads and asks nothing yet.
-func New(bucket storage.Bucket) *Store { return &Store{bucket: bucket} }
+func New(bucket storage.Bucket) *Store { return &Store{bucket, &client{}} }
+
+// Wild returns the bucket with all objects in it, whatever their names.
+func (s *Store) Wild() storage.Store {
+	bucket := s.bucket
+	bucket.Wild = true
+	return &Store{bucket, s.client}
+}
 
 // URL returns s3://bucket/prefix.
 func (s *Store) URL() string { return s.bucket.URL() }
@@ -65,7 +72,7 @@ func (s *Store) name(key string) *string { return aws.String(s.bucket.Prefix + k
 
 // Get reads a part of an object.
 func (s *Store) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
-	if err := cmp.Or(ctx.Err(), storage.CheckKey(key)); err != nil {
+	if err := cmp.Or(ctx.Err(), s.bucket.CheckKey(key)); err != nil {
 		return nil, s.failed("get", key, err)
 	}
 	if n == 0 { // no range says so
@@ -192,7 +199,7 @@ func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[storag
 
 // Stat returns an object without its bytes.
 func (s *Store) Stat(ctx context.Context, key string) (storage.Object, error) {
-	if err := cmp.Or(ctx.Err(), storage.CheckKey(key)); err != nil {
+	if err := cmp.Or(ctx.Err(), s.bucket.CheckKey(key)); err != nil {
 		return storage.Object{}, s.failed("stat", key, err)
 	}
 	out, err := call(ctx, s, (*awss3.Client).HeadObject, &awss3.HeadObjectInput{Bucket: &s.bucket.Name, Key: s.name(key)})
