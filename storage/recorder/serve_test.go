@@ -44,13 +44,18 @@ func newProject(t testing.TB) string {
 // start starts a recorder for the project in dir.
 func start(t testing.TB, dir string) *run {
 	t.Helper()
+	return startWith(t, dir, testOptions())
+}
+
+func startWith(t testing.TB, dir string, o Options) *run {
+	t.Helper()
 	r := &run{t: t, dir: dir, served: make(chan error, 1)}
 	in, to := pipe(t)
 	from, out := pipe(t)
 	r.to = to
 	r.client = NewClient(to, from, r.told)
 	go func() {
-		r.served <- Serve(context.Background(), in, out, testOptions())
+		r.served <- Serve(context.Background(), in, out, o)
 		out.Close()
 	}()
 	return r

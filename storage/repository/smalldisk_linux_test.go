@@ -86,3 +86,29 @@ func TestReadOnlyStorage(t *testing.T) {
 		t.Errorf("%v (%s)", err, replicate.KindOf(err))
 	}
 }
+
+// TestOutboxLeavesRoom commits to an outbox on a disk that has not as much free as it must leave.
+func TestOutboxLeavesRoom(t *testing.T) {
+	dir := smallDisk(t, "1100m")
+	l := newOutboxLab(t, memStore(t))
+	l.spool = OpenOutbox(l.store, dir)
+	l.spool.pause = hurry
+	writeFiles(t, l.root, "a", "1")
+	w, _ := l.begin(WriterOptions{})
+	fill := dir + "/filling"
+	must(t, os.WriteFile(fill, make([]byte, 40<<20), 0o600))
+	writeFiles(t, l.root, "a", "2")
+	_, _, err := w.Commit(t.Context(), CommitRequest{})
+	if replicate.KindOf(err) != replicate.Full || replicate.HintOf(err) == "" {
+		t.Fatalf("%v (%s), hint %q", err, replicate.KindOf(err), replicate.HintOf(err))
+	}
+	must(t, w.Log(Point{Step: 1, Time: time.Now()}))
+	must(t, os.Remove(fill))
+	row, _ := l.commit(w, CommitRequest{})
+	must(t, w.End(t.Context(), replicate.Finished, nil))
+	_, err = l.spool.Upload(t.Context())
+	must(t, err)
+	if found := l.commits(); len(found) != 1 || l.read(found[row.ID].Row, "a") != "2" {
+		t.Errorf("found %v", found)
+	}
+}
