@@ -191,6 +191,30 @@
 // condemned lists begin with 0 to 7, those of sentences with 8 to f, so that a listing in which a list is gone already shows what became of it.
 // See gc.go for the steps, and why nothing is lost.
 //
+// # Outbox
+//
+// On a local storage a writer puts packs and records itself, before it answers. For any other storage it puts them into an outbox, a folder of
+// the project, and an uploader, one process per outbox, does the rest:
+//
+//	lock, status             locked while an uploader works; what it says
+//	storage.json             {"storage":"s3://bucket","root":"/project"}
+//	pack/<64 hex>            complete packs that are not sent
+//	ready/<20 digits>-<id>   records of one flush of an experiment, in order; rows without "before", sets with "at" 1970
+//	w/<id>-<writer>/         the streams of a writer, its heartbeat, and its end, once it has one
+//	head/<id>                where an experiment that goes on stands: its record, its newest commit
+//	sending                  {"ready":[…],"before":…} and then the log object that is on its way
+//
+// The folder is named by the first 128 bits of the hash of the storage's URL: the id of the repository cannot be known before the storage
+// was reached once, and what was recorded for a URL goes there.
+//
+// A commit is safe once its ready file has its name, which comes after its packs, all of it synced. The uploader takes ready files in order, puts
+// their packs, checks all packs they need, gives rows and sets their times, writes the file sending, and puts the log object. An uploader that
+// finds such a file asks whether that object landed in time: then its ready files are done. Else they are sent with new times,
+// which makes rows of the same ids. Only then packs and ready files go.
+//
+// If a pack that a row needs is condemned or gone, the files in it are stored again, from the project, from other packs, or from the pack itself as
+// long as it is there, and the row gets a new tree. Files found nowhere are named in the row: "lost":["a/b"].
+//
 // # Invariants
 //
 // What must hold, or data is lost:

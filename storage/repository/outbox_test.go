@@ -178,6 +178,7 @@ func TestUploadEndsTheDead(t *testing.T) {
 	l.commit(w, CommitRequest{})
 	must(t, w.Log(Point{Step: 7}))
 	w.die()
+	writeFiles(t, l.spool.dir, packsName+"/"+strings.Repeat("ab", 32), "of a commit that died", readyName+"/.00000000000000000001-"+strings.Repeat("a", 32), "half of its record")
 	l.upload()
 	if s := l.status(w.own.meta.Experiment); s != "crashed" {
 		t.Errorf("it is %q", s)
@@ -230,4 +231,37 @@ func eventually(t testing.TB, what string, so func() bool) {
 			t.Fatalf("not within a minute: %s", what)
 		}
 	}
+}
+
+// FuzzOutboxFiles reads what stands in the small files of an outbox, as a crash or somebody else may have left it.
+func FuzzOutboxFiles(f *testing.F) {
+	id := replicate.ID(strings.Repeat("a", 32))
+	for _, text := range []string{
+		"", "{}", "\n\n", `{"experiment":{"experiment":"` + string(id) + `"},"commit":{"commit":"x"},"step":1}`,
+		`{"ready":["00000000000000000001-` + string(id) + `"],"before":"2026-01-01T00:00:00Z"}` + "\n" + `{"commit":`,
+		strings.Repeat("ab", 32) + " 1\n", `{"storage":"s3://b","root":"/"}`, `{"pid":1,"obstacle":{"kind":"full"}}`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		l := newOutboxLab(t, memStore(t))
+		w, _ := l.begin(WriterOptions{Paths: []string{}})
+		must(t, w.End(t.Context(), replicate.Finished, nil))
+		o := l.spool.outbox
+		for _, name := range []string{headName + "/" + string(id), seenName, doubtName, sendingName, statusName, clockName, "w/" + string(id) + "-0/" + beatName} {
+			writeFiles(t, l.spool.dir, name, string(text))
+		}
+		_, _ = o.standing(id)
+		_ = l.spool.Standings()
+		_ = o.readSeen()
+		_ = l.spool.doubtful()
+		_, _ = l.spool.Status()
+		l.upload()
+		if s := l.status(w.own.meta.Experiment); s != "finished" {
+			t.Errorf("it is %q", s)
+		}
+		writeFiles(t, l.spool.dir, outboxName, string(text))
+		_, _ = ReadOutbox(l.spool.dir)
+		_, _ = Outboxes(filepath.Dir(l.spool.dir))
+	})
 }
