@@ -1,4 +1,4 @@
-# Targets: build demo test race bench torture check wheel
+# Targets: build demo test race sim bench torture check wheel
 
 export CGO_ENABLED = 0
 
@@ -30,6 +30,10 @@ test: build
 torture: build
 	REPLICATE_TORTURE=200 go test -count=1 -timeout 180m -run 'Torture|KilledServers|PowerCuts' ./cmd/e2e ./fs
 
+# Ten thousand schedules of the protocol that publishes, merges, collects and undeletes, by the real code; the tests run 200.
+sim:
+	REPLICATE_SIM=10000 go test -count=1 -timeout 180m -run TestSimulation -v ./storage/repository
+
 # The Go tests of what serves several callers at once, under the race detector: needs a C compiler, and a quarter of an hour on two cores.
 race:
 	CGO_ENABLED=1 go test -race -timeout 60m ./fs/... ./index ./storage/...
@@ -51,4 +55,4 @@ wheel: build
 clean:
 	rm -rf bin dist build
 
-.PHONY: build demo test race bench torture check wheel clean
+.PHONY: build demo test sim race bench torture check wheel clean

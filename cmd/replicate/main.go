@@ -33,6 +33,7 @@ func commands(w *world) []*cli.Command {
 		copyCommand(w),
 		rmCommand(w),
 		gcCommand(w),
+		duCommand(w),
 		tagCommand(w),
 		noteCommand(w),
 		mountCommand(w),

@@ -187,7 +187,7 @@
 //	{"condemned":"2026-03-04T05:06:07.123456789Z"}
 //
 // A pack that is in a condemned list, or in a valid sentence, is doomed: who publishes a row stores what it needs of it again. A
-// condemned list lapses, and may be deleted, 24 h + 6 h after its time; a sentence that landed later than that after the time in it is void. Names of
+// condemned list lapses 24 h + 6 h after its time, and may be deleted an hour later; a sentence that landed later than 30 h after the time in it is void. Names of
 // condemned lists begin with 0 to 7, those of sentences with 8 to f, so that a listing in which a list is gone already shows what became of it.
 // See gc.go for the steps, and why nothing is lost.
 //

@@ -29,7 +29,7 @@ import (
 // Each step can be done by anybody, at any time, twice. Writers look for what is condemned or sentenced before they publish what needs a pack, and
 // what they publish is there an hour later at the latest: so whoever looks again after WAIT sees everything that could need it.
 //
-// A condemned list stays until it lapses, WAIT + SLOT after it was put, and no sentence on it is valid that lands later. So the packs of a
+// A condemned list lapses WAIT + SLOT after it was put, and no sentence on it is valid that lands later; it stays for an hour more. So the packs of a
 // sentence were condemned without a gap until it was passed, whoever else did what meanwhile. In listings sentences stand behind condemned lists.
 //
 // On a disk of this machine alone the lock of landing.go tells a collector that nobody is between the check of packs and the record. Then G1, G3,
@@ -91,6 +91,7 @@ type collector struct {
 	sentences []*gcList                   // valid ones, passed before
 	lists     []*gcList                   // condemned ones that have not lapsed
 	dead      map[replicate.Hash]deadPack // packs that are there and that no row needs
+	sizes     map[packMark]int64          // of the others, if somebody wants to know
 }
 
 type deadPack struct {
@@ -147,9 +148,9 @@ func (c *collector) settle(ctx context.Context) error {
 		switch {
 		case list.sentence && !r.timing.lapsed(list.Condemned, o.Time):
 			c.sentences = append(c.sentences, list)
-		case list.sentence || r.timing.lapsed(list.Condemned, now):
+		case list.sentence || r.timing.lapsed(list.Condemned, now.Add(-r.timing.lag)):
 			err = c.delete(ctx, o.Key)
-		default:
+		case !r.timing.lapsed(list.Condemned, now):
 			c.lists = append(c.lists, list)
 		}
 		if err != nil {
@@ -190,7 +191,7 @@ func (c *collector) findDead(ctx context.Context) error {
 	done := int64(0)
 	return parallel(ctx, c.repository.atOnce(listsAtOnce), 256, func(ctx context.Context, i int) error {
 		var live Packs
-		dead := map[replicate.Hash]deadPack{}
+		sizes, dead := map[packMark]int64{}, map[replicate.Hash]deadPack{}
 		for o, err := range c.repository.store.List(ctx, fmt.Sprintf("%s%02x/", packPrefix, i), "") {
 			if err != nil {
 				return err
@@ -200,6 +201,9 @@ func (c *collector) findDead(ctx context.Context) error {
 			case !ok:
 			case needed[markOf(name)]:
 				live.add(o.Size)
+				if c.sizes != nil {
+					sizes[markOf(name)] = o.Size
+				}
 			default:
 				dead[name] = deadPack{o.Size, o.Time}
 			}
@@ -209,6 +213,7 @@ func (c *collector) findDead(ctx context.Context) error {
 		c.report.Needed.Count += live.Count
 		c.report.Needed.Bytes += live.Bytes
 		maps.Copy(c.dead, dead)
+		maps.Copy(c.sizes, sizes)
 		done++
 		c.options.Progress("listing packs", done, 256)
 		return nil

@@ -78,7 +78,7 @@ func TestGCInSteps(t *testing.T) {
 	if r := c.gc(GCOptions{}); r.Deleted.Count != 2 || r.Deleted.Bytes == 0 || !slices.Equal(c.packs(), []string{packKey(kept.Packs[0])}) {
 		t.Errorf("deleted: %+v, left %v", r, c.packs())
 	}
-	c.pass(documented.slot + 1)
+	c.pass(documented.slot + documented.lag + 1)
 	if r := c.gc(GCOptions{}); r != (GCReport{Needed: r.Needed}) || len(storagetest.Keys(t, c.store, gcPrefix, "")) != 0 {
 		t.Errorf("in the end: %+v, %v", r, storagetest.Keys(t, c.store, gcPrefix, ""))
 	}
@@ -101,7 +101,7 @@ func TestGCSparesWhatIsNeededAgain(t *testing.T) {
 	if err := c.repo.checkPacks(t.Context(), row.Packs, nil); err == nil {
 		t.Error("the pack is not doomed while its list may be sentenced")
 	}
-	c.pass(documented.slot)
+	c.pass(documented.slot + documented.lag)
 	c.gc(GCOptions{})
 	if err := c.repo.checkPacks(t.Context(), row.Packs, nil); err != nil {
 		t.Errorf("it is doomed for ever: %v", err)
@@ -217,7 +217,7 @@ func TestGCSurvivesStops(t *testing.T) {
 				}
 				c.pass(documented.wait)
 			}
-			c.pass(documented.slot)
+			c.pass(documented.slot + documented.lag)
 			_, err := r.GC(t.Context(), GCOptions{})
 			return err
 		}
@@ -239,7 +239,7 @@ func TestGCSurvivesStops(t *testing.T) {
 				c.gc(GCOptions{})
 				c.pass(documented.wait + documented.slot/2)
 			}
-			c.pass(documented.slot)
+			c.pass(documented.slot + documented.lag)
 			c.gc(GCOptions{})
 			if have := c.packs(); len(have) != len(left) || len(storagetest.Keys(t, c.store, gcPrefix, "")) > 0 {
 				t.Fatalf("stopped at call %d: %d packs instead of %d, lists %v", n, len(have), len(left), storagetest.Keys(t, c.store, gcPrefix, ""))

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"io/fs"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -229,10 +230,10 @@ func (r *Repository) mergeGeneration(ctx context.Context, generation int) error 
 	for len(objects) >= 2 {
 		n := mergedAtOnce(objects)
 		m := merger{repository: r, generation: generation, limit: MaxObject}
-		if err := m.merge(ctx, objects[:n]); err != nil {
+		if err := m.merge(ctx, objects[:n]); err != nil && !errors.Is(err, fs.ErrNotExist) { // somebody else merged what this one put
 			return err
 		}
-		left -= int64(len(m.taken))
+		left -= int64(m.deleted)
 		objects = objects[n:]
 	}
 	r.crowd[generation].Store(left)
@@ -258,6 +259,7 @@ type merger struct {
 	records []Record // of what was taken
 	late    map[replicate.Hash]bool
 	taken   []string // keys
+	deleted int      // how many of them
 }
 
 // merge takes objects of one generation, as they were listed.
@@ -284,6 +286,7 @@ func (m *merger) merge(ctx context.Context, objects []storage.Object) error {
 			return err
 		}
 	}
+	m.deleted = len(m.taken)
 	return m.repository.deleteAll(ctx, m.taken)
 }
 

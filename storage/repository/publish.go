@@ -53,16 +53,19 @@ func publish(ctx context.Context, r *Repository, own []builtPack, needs []replic
 		}
 		defer release()
 	}
-	if err := putPacks(ctx, store, own); err != nil {
+	put, err := store.Now(ctx) // before the packs: they are younger than that
+	if err != nil {
 		return err
 	}
-	put, err := store.Now(ctx)
-	if err != nil {
+	if err := putPacks(ctx, store, own); err != nil {
 		return err
 	}
 	mine := map[replicate.Hash]bool{}
 	for _, p := range own {
 		mine[p.name] = true
+		if !slices.Contains(needs, p.name) {
+			needs = append(slices.Clip(needs), p.name)
+		}
 	}
 	for range publishTries {
 		checked, err := store.Now(ctx)
@@ -140,7 +143,7 @@ func (r *Repository) checkPacks(ctx context.Context, packs []replicate.Hash, exc
 		return err
 	}
 	gone := make([]bool, len(packs))
-	err = parallel(ctx, statsAtOnce, len(packs), func(ctx context.Context, i int) error {
+	err = parallel(ctx, r.atOnce(statsAtOnce), len(packs), func(ctx context.Context, i int) error {
 		if gone[i] = doomed[packs[i]]; gone[i] {
 			return nil
 		}
