@@ -35,8 +35,15 @@ func markOf(pack replicate.Hash) packMark { return packMark(binary.LittleEndian.
 
 type idBytes [16]byte
 
+// bytesOf returns the bytes of an id. Those of 2020 and 2021, of which deletions speak, are twice as long: halves are laid over each other, as the
+// first one alone is what a converted copy is called.
 func bytesOf(id replicate.ID) (b idBytes) {
-	_, _ = hex.Decode(b[:], []byte(id)) // it was parsed before
+	var whole [2 * len(b)]byte
+	n, _ := hex.Decode(whole[:], []byte(id)) // it was parsed before
+	b = idBytes(whole[:len(b)])
+	for i := len(b); i < n; i++ {
+		b[i-len(b)] ^= whole[i]
+	}
 	return b
 }
 

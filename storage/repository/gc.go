@@ -68,6 +68,9 @@ type GCReport struct {
 // GC does the steps of garbage collection that are due. It is safe beside everything else, may be interrupted at any time, and deletes nothing that a
 // row needs, nor anything at all while some records cannot be read: the error is of kind Corrupt then.
 func (r *Repository) GC(ctx context.Context, o GCOptions) (GCReport, error) {
+	if err := r.writable(); err != nil {
+		return GCReport{}, err
+	}
 	if o.Random == nil {
 		o.Random = rand.Reader
 	}
