@@ -224,6 +224,7 @@ func (f *foreign) keeper(ctx context.Context) (*Spool, error) {
 		return nil, fmt.Errorf("keep files in %s: %w", dir, err)
 	}
 	f.lock, f.spool = lock, OpenSpool(r, "")
+	_, _ = f.spool.Recover(ctx) // what processes left that died; it is tried again
 	return f.spool, nil
 }
 

@@ -211,10 +211,7 @@ func (r Root) addExperiment(f Format, n int) {
 	params := members{"learning_rate", 0.01, "layers", bare("[64, 32.0, \"NaN\"]"), "seed", bare("9007199254740993"), "name", "日本 <b>&",
 		"off", nil, "text", "None", "limit", f.infinity(), "nested", members{"deep", true}}
 	e := members{"id", id, "created", stamp(CreatedAt(n, 0)), "params", params, "user", "ben", "host", nil, "command", "train.py 0.01", "config", config}
-	switch {
-	case f >= F5 && n == 1, f == F4:
-		e = append(e, "path", ".")
-	case f >= F5:
+	if f >= F4 {
 		e = append(e, "path", ".")
 	}
 	var commits []members
