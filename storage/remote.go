@@ -20,6 +20,12 @@ type Resumer interface {
 	Resume(ctx context.Context, at int64) (io.ReadCloser, error)
 }
 
+// A Batcher is a store that deletes up to Batch keys with one request.
+type Batcher interface {
+	Store
+	Batch() int
+}
+
 // Traffic is what the requests of a store carried since it was opened, those that were repeated too.
 type Traffic struct {
 	Requests       int64

@@ -8,6 +8,8 @@ import (
 	"io"
 	"iter"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/replicate/replicate"
@@ -217,8 +219,30 @@ func (r *retrier) Stat(ctx context.Context, key string) (o Object, err error) {
 	return o, err
 }
 
+// Delete tries each request again by itself: of thousands some always fail on a bad line.
 func (r *retrier) Delete(ctx context.Context, keys ...string) error {
-	return r.do(ctx, func(ctx context.Context, _ *watch) error { return r.Store.Delete(ctx, keys...) })
+	size := max(1, len(keys))
+	if b, ok := r.Store.(Batcher); ok {
+		size = b.Batch()
+	}
+	var (
+		wg    sync.WaitGroup
+		turns = make(chan struct{}, parallel)
+		mu    sync.Mutex // guards first
+		first error
+	)
+	for some := range slices.Chunk(keys, size) {
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turns }()
+			err := r.do(ctx, func(ctx context.Context, _ *watch) error { return r.Store.Delete(ctx, some...) })
+			mu.Lock()
+			defer mu.Unlock()
+			first = cmp.Or(first, err)
+		})
+	}
+	wg.Wait()
+	return first
 }
 
 func (r *retrier) Now(ctx context.Context) (now time.Time, err error) {

@@ -3,6 +3,7 @@ package storage_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync/atomic"
@@ -239,6 +240,38 @@ func TestRequestsAreBounded(t *testing.T) {
 		s.Delete(t.Context(), "a")
 		if took := time.Since(begin); most.Load() != 64 || took > 6*time.Second {
 			t.Errorf("%d at once, took %v", most.Load(), took)
+		}
+	})
+}
+
+// single is a store that deletes one key with each request.
+type single struct{ storage.Store }
+
+func (single) Batch() int { return 1 }
+
+func TestDeletesAreTriedAgainOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := mem.New("", time.Now)
+		keys := make([]string, 300)
+		for i := range keys {
+			keys[i] = fmt.Sprintf("log/%d", i)
+			storagetest.Put(t, inner, keys[i], nil)
+		}
+		var calls atomic.Int64
+		s := storage.Retry(single{storagetest.Wrap(inner, storagetest.Hooks{Before: func(_ context.Context, c storagetest.Call) error {
+			if calls.Add(1)%3 == 0 {
+				return errDown
+			}
+			return nil
+		}})}, storage.Person)
+		if err := s.Delete(t.Context(), keys...); err != nil {
+			t.Fatal(err)
+		}
+		if got := calls.Load(); got < 400 || got > 450 {
+			t.Errorf("300 keys took %d requests, of which every third failed", got)
+		}
+		if left := storagetest.Keys(t, inner, "", ""); len(left) != 0 {
+			t.Errorf("%d keys are left", len(left))
 		}
 	})
 }

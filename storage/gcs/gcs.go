@@ -19,7 +19,6 @@ import (
 	"iter"
 	"math"
 	"net/url"
-	"sync"
 	"time"
 
 	gcs "cloud.google.com/go/storage"
@@ -35,8 +34,6 @@ const (
 	clockKey = "replicate.json"
 	// page is how many objects one request lists. It is the server's default, but emulators list everything unless told.
 	page = 1000
-	// deleting is how many objects are deleted at once: there is no request for many.
-	deleting = 64
 )
 
 // A Store keeps objects in a bucket.
@@ -45,7 +42,10 @@ type Store struct {
 	client *client
 }
 
-var _ storage.Wild = (*Store)(nil)
+var (
+	_ storage.Wild    = (*Store)(nil)
+	_ storage.Batcher = (*Store)(nil)
+)
 
 func init() {
 	storage.Register("gs", func(_ context.Context, u *url.URL) (storage.Store, error) {
@@ -216,41 +216,24 @@ func (s *Store) Stat(ctx context.Context, key string) (storage.Object, error) {
 	return storage.Object{Key: key, Size: attrs.Size, Time: attrs.Updated}, nil
 }
 
-// Delete removes objects, several at once, and returns one of the errors there were.
+// Batch is how many keys one request deletes.
+func (s *Store) Batch() int { return 1 }
+
+// Delete removes objects, in order, up to the first error.
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	if err := ctx.Err(); err != nil {
 		return s.failed("delete", "", err)
 	}
-	var (
-		wg    sync.WaitGroup
-		slots = make(chan struct{}, deleting)
-		mu    sync.Mutex // guards first
-		first error
-	)
 	for _, key := range keys {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			if err := s.delete(ctx, key); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				first = cmp.Or(first, err)
-			}
-		})
+		o, err := s.object(ctx, key)
+		if err == nil {
+			err = o.Delete(ctx)
+		}
+		if err != nil && (noBucket(err) || !errors.Is(err, gcs.ErrObjectNotExist)) {
+			return s.failed("delete", key, err)
+		}
 	}
-	wg.Wait()
-	return first
-}
-
-func (s *Store) delete(ctx context.Context, key string) error {
-	o, err := s.object(ctx, key)
-	if err == nil {
-		err = o.Delete(ctx)
-	}
-	if err == nil || errors.Is(err, gcs.ErrObjectNotExist) && !noBucket(err) {
-		return nil
-	}
-	return s.failed("delete", key, err)
+	return nil
 }
 
 // Now returns the Date of an answer, which may be that the object asked for is missing or hidden.

@@ -18,6 +18,9 @@ import (
 // bulk is how many keys one request deletes at most.
 const bulk = 1000
 
+// Batch is how many keys one request deletes.
+func (s *Store) Batch() int { return bulk }
+
 // Delete removes objects, many with one request.
 func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	if err := ctx.Err(); err != nil {

@@ -18,7 +18,7 @@ import (
 )
 
 // hurried gives up what is frozen after so long, and nothing else.
-var hurried = storage.Policy{Silence: 2 * time.Second}
+var hurried = storage.Policy{Silence: time.Second}
 
 func TestConformanceThroughABadNetwork(t *testing.T) {
 	proxy, env := storagetest.StartProxy(t, storagetest.StartS3(t), 1)

@@ -40,7 +40,10 @@ type Store struct {
 	client *client
 }
 
-var _ storage.Wild = (*Store)(nil)
+var (
+	_ storage.Wild    = (*Store)(nil)
+	_ storage.Batcher = (*Store)(nil)
+)
 
 func init() {
 	storage.Register("s3", func(_ context.Context, u *url.URL) (storage.Store, error) {

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -179,8 +178,8 @@ func freeAddress() (string, error) {
 
 func environ(vars map[string]string) []string {
 	env := []string{"PATH=/usr/bin:/bin"}
-	for name := range maps.Keys(vars) {
-		env = append(env, name+"="+vars[name])
+	for name, value := range vars {
+		env = append(env, name+"="+value)
 	}
 	return env
 }
