@@ -26,6 +26,7 @@ const (
 
 var (
 	errNoDate      = errors.New("the server's answer has no date")
+	errReplaced    = errors.New("the object was replaced while it was read")
 	errCredentials = errors.New("no credentials can be used")
 )
 
@@ -41,7 +42,7 @@ const (
 )
 
 // failed is the error of an operation on a key, "" for the bucket.
-func (s *Store) failed(op, key string, err error) error {
+func (s *Store) failed(op, key string, err error) *replicate.Error {
 	e := &replicate.Error{Op: op, Path: strings.TrimSuffix(s.bucket.URL()+"/"+key, "/"), Err: err}
 	reason := reasonOf(err)
 	switch {
@@ -55,7 +56,7 @@ func (s *Store) failed(op, key string, err error) error {
 	case strings.Contains(reason, "uotaExceeded"), status(err) == http.StatusInsufficientStorage:
 		e.Kind, e.Err, e.Hint = replicate.Full, errors.New("the quota is used up"), hintRoom
 	case status(err) == http.StatusPreconditionFailed:
-		e.Kind, e.Err = replicate.Conflict, errors.New("the object was replaced while it was read")
+		e.Kind, e.Err = replicate.Conflict, errReplaced
 	case status(err) == statusConflict && op == "create":
 		e.Kind, e.Err = replicate.Conflict, errors.New("the name belongs to a bucket of somebody else")
 		e.Hint = "choose another name: names of buckets are shared by everybody"

@@ -115,6 +115,12 @@ func (s *Store) get(ctx context.Context, key string, off, n, generation int64) (
 	if err != nil {
 		return nil, s.failed("get", key, err)
 	}
+	if generation != 0 && body.Attrs.Generation != generation { // not every server compares them
+		body.Close()
+		e := s.failed("get", key, errReplaced)
+		e.Kind = replicate.Conflict
+		return nil, e
+	}
 	return &reader{body, s, key, off, n}, nil
 }
 
@@ -130,10 +136,14 @@ var _ storage.Resumer = (*reader)(nil)
 
 func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.Reader.Read(p)
-	if err != nil && err != io.EOF {
-		err = r.store.failed("get", r.key, err)
+	if err == nil || err == io.EOF {
+		return n, err
 	}
-	return n, err
+	e := r.store.failed("get", r.key, err)
+	if e.Kind == replicate.NotFound { // the library asked for this generation again: there may be another one by now
+		e.Kind, e.Err = replicate.Unavailable, errReplaced
+	}
+	return n, e
 }
 
 // Resume reads the same generation again from at bytes behind the reader's beginning.
