@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -73,9 +72,6 @@ func (s *simStore) Stat(_ context.Context, key string) (storage.Object, error) {
 		return storage.Object{}, err
 	}
 	o, ok := s.a.w.objects[s.key(key)]
-	if s.a.there != nil && strings.HasPrefix(key, packPrefix) {
-		ok = s.a.there[key]
-	}
 	if !ok {
 		return storage.Object{}, fmt.Errorf("stat %s: %w", key, fs.ErrNotExist)
 	}
@@ -204,14 +200,3 @@ func (s *simStore) pages(prefix string) (objects []simListing, err error) {
 
 // folderOf is the beginning of a key that listings ask for.
 func folderOf(key string) string { return key[:strings.LastIndexByte(key, '/')+1] }
-
-// packs returns the names of the packs that are there.
-func (w *simWorld) packs() map[string]bool {
-	there := map[string]bool{}
-	for key := range maps.Keys(w.objects) {
-		if strings.HasPrefix(key, packPrefix) {
-			there[key] = true
-		}
-	}
-	return there
-}
