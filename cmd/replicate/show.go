@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,6 +101,9 @@ func (s *session) showExperiment(out *bufio.Writer, e *index.Experiment, allMetr
 	if err != nil {
 		return err
 	}
+	if logged := onlyLogged(e, commits); len(logged) > 0 {
+		showValues(out, "Metrics", logged)
+	}
 	fmt.Fprintf(out, "\nCommits\n")
 	if len(commits) == 0 {
 		fmt.Fprintln(out, "(none)")
@@ -107,6 +111,17 @@ func (s *session) showExperiment(out *bufio.Writer, e *index.Experiment, allMetr
 	}
 	s.commitTable(e, commits, allMetrics).write(out, 0)
 	return nil
+}
+
+// onlyLogged is the last value of each metric that no commit has, and so the table of commits does not show.
+func onlyLogged(e *index.Experiment, commits []*index.Commit) replicate.Values {
+	var logged replicate.Values
+	for _, m := range e.Metrics {
+		if m.Last != nil && !slices.ContainsFunc(commits, func(c *index.Commit) bool { _, has := c.Metrics.Get(m.Name); return has }) {
+			logged = append(logged, replicate.Member{Name: m.Name, Value: m.Last.Value})
+		}
+	}
+	return logged
 }
 
 func showValues(out io.Writer, title string, values replicate.Values) {

@@ -31,7 +31,7 @@ class Commit:
         self.created = datetime.now(timezone.utc)
 
     def __repr__(self) -> str:
-        return f"<Commit {self.id[:7]} step {self.step}>"
+        return f"<Commit {self.id[:7] or 'not saved,'} step {self.step}>"
 
 
 class Experiment:

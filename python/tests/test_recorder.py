@@ -74,6 +74,8 @@ class Fake(unittest.TestCase):
     def test_dies_every_time(self):
         out, err = self.train("dies")
         self.assertEqual(out, "''\n" * 3)
+        self.assertIn("<Commit not saved, step 1>", self.train(
+            "full", "import replicate\nprint(replicate.init().commit(step=1))")[0])
         self.assertEqual(err.count("warning:"), 2)
         self.assertIn("died again: nothing more is recorded", err)
         self.assertEqual(len(self.requests("init")), 2)
