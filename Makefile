@@ -40,7 +40,8 @@ race:
 
 # One table: every figure beside the peers that are installed, in one run.
 bench: build
-	.ci/need fuse3 restic borgbackup zstd
+	.ci/need fuse3 restic borgbackup zstd rclone curl
+	.ci/tool versitygw
 	go run ./cmd/bench
 
 check:

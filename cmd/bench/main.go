@@ -2,7 +2,7 @@
 // installed, taken in one run on one machine. `make bench` runs it.
 //
 // It drives the built binary from outside, as a user would, and knows no package but repository, with which it writes
-// repositories of many experiments.
+// repositories of many experiments, and the servers and networks of storagetest.
 package main
 
 import (
@@ -17,11 +17,12 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 5, "rounds of each measurement; the median is printed")
-	only := flag.String("only", "", "only the `GROUPS` named, separated by commas: commit, large, list, client, mount, visible, files, many")
+	only := flag.String("only", "", "only the `GROUPS` named, separated by commas: commit, large, list, client, mount, visible, files, many, bucket, bucketmount")
+	link := flag.Int64("link", 125, "`MB/S` that the link to the bucket carries each way; a machine that is busy carries less than 1 Gbit/s")
 	dir := flag.String("dir", "", "work below `DIR` instead of the temporary directory")
 	binary := flag.String("binary", "bin/replicate", "the `FILE` to measure")
 	flag.Parse()
-	if err := bench(*rounds, *only, *dir, *binary); err != nil {
+	if err := bench(*rounds, *only, *dir, *binary, *link*1_000_000); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
 	}
@@ -32,6 +33,8 @@ type lab struct {
 	dir    string
 	binary string // absolute
 	rounds int
+	link   int64  // bytes a second to a bucket
+	caches string // of the user
 	rows   []row
 }
 
@@ -41,8 +44,12 @@ type row struct {
 	peers           []string
 }
 
-func bench(rounds int, only, dir, binary string) error {
+func bench(rounds int, only, dir, binary string, link int64) error {
 	abs, err := filepath.Abs(binary)
+	if err != nil {
+		return err
+	}
+	caches, err := os.UserCacheDir()
 	if err != nil {
 		return err
 	}
@@ -53,17 +60,18 @@ func bench(rounds int, only, dir, binary string) error {
 	defer os.RemoveAll(dir)
 	os.Setenv("HOME", dir) // caches and indexes of the peers and of ours stay out of the user's
 	os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
-	l := &lab{dir: dir, binary: abs, rounds: rounds}
+	l := &lab{dir: dir, binary: abs, rounds: rounds, link: link, caches: caches}
 	for _, group := range []struct {
 		name string
 		run  func(*lab) error
 	}{{"commit", commitRows}, {"large", largeRows}, {"list", listRows}, {"client", clientRows}, {"mount", mountRows},
-		{"visible", visibleRows}, {"files", mountMemoryRow}, {"many", mountManyRows}} {
+		{"visible", visibleRows}, {"files", mountMemoryRow}, {"many", mountManyRows}, {"bucket", bucketRows}, {"bucketmount", bucketMountRows}} {
 		if only != "" && !slices.Contains(strings.Split(only, ","), group.name) {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "measuring %s …\n", group.name)
 		if err := group.run(l); err != nil {
+			l.print() // what was measured so far
 			return fmt.Errorf("%s: %w", group.name, err)
 		}
 	}

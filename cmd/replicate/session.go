@@ -101,7 +101,7 @@ func (w *world) openRepository(ctx context.Context, url string, cache func(id st
 	if err != nil {
 		return nil, err
 	}
-	return legacy.Open(ctx, store, func(id string) string { return filepath.Join(cache(id), "files") })
+	return legacy.Open(ctx, repository.Ahead(ctx, store), func(id string) string { return filepath.Join(cache(id), "files") })
 }
 
 // project finds the project of a command by its flags and the environment.

@@ -55,6 +55,9 @@ func (l *Link) Set(rtt time.Duration, rate int64) {
 	l.rate.Store(rate)
 }
 
+// Carried is how many bytes were sent to the target so far, and how many came back.
+func (l *Link) Carried() (up, back int64) { return l.up.bytes.Load(), l.back.bytes.Load() }
+
 // Down cuts the line, all connections with it, or mends it. While it is cut new connections are reset.
 func (l *Link) Down(down bool) {
 	l.down.Store(down)
@@ -153,6 +156,7 @@ func (l *Link) carry(to, from *net.TCPConn, lane *lane, opening time.Duration) {
 			data := make([]byte, packet)
 			n, err := from.Read(data)
 			if n > 0 {
+				lane.bytes.Add(int64(n))
 				due := lane.reserve(n, l.rate.Load()).Add(opening + time.Duration(l.rtt.Load()/2))
 				opening = 0
 				parcels <- parcel{data[:n], due}
@@ -184,6 +188,8 @@ func reset(c *net.TCPConn) {
 
 // A lane is one direction of a link.
 type lane struct {
+	bytes atomic.Int64 // that were sent
+
 	mu   sync.Mutex // guards free
 	free time.Time  // when all that was sent has left
 }

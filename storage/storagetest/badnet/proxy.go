@@ -131,6 +131,9 @@ func (p *Proxy) Intercept(f func(*http.Request) *Answer) {
 // Requests is how many requests came, and how many of them something happened to.
 func (p *Proxy) Requests() (all, faulty int64) { return p.requests.Load(), p.faulty.Load() }
 
+// Carried is how many bytes clients sent so far, and how many they got, heads included.
+func (p *Proxy) Carried() (up, back int64) { return p.link.Carried() }
+
 // draw decides what happens to the next request.
 func (p *Proxy) draw() (Fault, func(*http.Request) *Answer) {
 	p.mu.Lock()
