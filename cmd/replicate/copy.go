@@ -15,6 +15,7 @@ import (
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/index"
+	"github.com/replicate/replicate/storage"
 	"github.com/replicate/replicate/storage/mem"
 	"github.com/replicate/replicate/storage/project"
 	"github.com/replicate/replicate/storage/repository"
@@ -63,7 +64,7 @@ func (w *world) copy(ctx context.Context, c *cli.Context) error {
 			return err
 		}
 	}
-	from, err := w.openRepository(ctx, urls[0], p.Cache)
+	from, err := w.openRepository(ctx, urls[0], storage.Person.Patience, p.Cache)
 	if err != nil {
 		return err
 	}
@@ -108,7 +109,7 @@ func (w *world) copy(ctx context.Context, c *cli.Context) error {
 
 // destination opens the repository that is copied to, making it if need be. A dry run makes none.
 func (w *world) destination(ctx context.Context, url string, dryRun bool) (*repository.Repository, error) {
-	store, err := w.openStore(ctx, url)
+	store, err := w.openStore(ctx, url, storage.Person.Patience)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -146,6 +147,9 @@ func (w *world) mountStatus(c *cli.Context) error {
 	return nil
 }
 
+// mountPatience is how long a storage may be away before whoever reads a file in a mount gets an error: programs that wait longer seem to hang.
+const mountPatience = time.Minute
+
 // mountProcessCommand is what mount runs behind the scenes: the supervisor of a mount, or its server.
 func mountProcessCommand(w *world) *cli.Command {
 	return &cli.Command{
@@ -153,7 +157,7 @@ func mountProcessCommand(w *world) *cli.Command {
 		Hidden: true,
 		Action: func(c *cli.Context) error {
 			return fs.Process(context.Background(), c.Args().First(), func(ctx context.Context, o fs.Options) (fs.View, error) {
-				r, err := w.openRepository(ctx, o.Storage, func(string) string { return o.IndexDir })
+				r, err := w.openRepository(ctx, o.Storage, mountPatience, func(string) string { return o.IndexDir })
 				if err != nil {
 					return nil, err
 				}

@@ -68,7 +68,7 @@ func (w *world) open(c *cli.Context) (*session, error) {
 	startUploaders(p)
 	s := &session{w: w, project: p}
 	s.ctx, s.stop = signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
-	s.repo, err = w.openRepository(s.ctx, p.StorageURL, p.Cache)
+	s.repo, err = w.openRepository(s.ctx, p.StorageURL, storage.Person.Patience, p.Cache)
 	switch {
 	case replicate.KindOf(err) == replicate.NotFound && c.String("storage-url") == "":
 		s.repo = nil
@@ -95,9 +95,9 @@ func (w *world) open(c *cli.Context) (*session, error) {
 }
 
 // openRepository opens the repository at a URL, of today's format or of those of 2020 and 2021. cache returns the folder for what can be made
-// again from the repository with an id.
-func (w *world) openRepository(ctx context.Context, url string, cache func(id string) string) (*repository.Repository, error) {
-	store, err := w.openStore(ctx, url)
+// again from the repository with an id, and patience is how long a storage may be away.
+func (w *world) openRepository(ctx context.Context, url string, patience time.Duration, cache func(id string) string) (*repository.Repository, error) {
+	store, err := w.openStore(ctx, url, patience)
 	if err != nil {
 		return nil, err
 	}

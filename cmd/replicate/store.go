@@ -21,15 +21,13 @@ const (
 	probeFor = 10 * time.Second
 )
 
-// openStore opens a storage for somebody who waits, and says so when it does not answer.
-func (w *world) openStore(ctx context.Context, url string) (storage.Store, error) {
+// openStore opens a storage for somebody who waits with some patience, and says so when it does not answer.
+func (w *world) openStore(ctx context.Context, url string, patience time.Duration) (storage.Store, error) {
 	s, err := storage.Open(ctx, url)
 	if err != nil {
 		return nil, err
 	}
-	policy := storage.Person
-	policy.Tell = w.tellRetry()
-	return storage.WithPolicy(s, policy), nil
+	return storage.WithPolicy(s, storage.Policy{Patience: patience, Tell: w.tellRetry()}), nil
 }
 
 // tellRetry says that a call is tried again, now and then.
