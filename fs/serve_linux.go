@@ -68,12 +68,9 @@ const agedHeap = 128 << 20
 // killed while the kernel copies a request to it, a page that has to be brought in first cannot be any more (Linux 6.18, fuse_copy_fill):
 // the caller would see an input/output error, where otherwise the request is given to the next server. Nothing is touched here.
 func ageHeap() {
-	agingHeap = make([]byte, agedHeap)
-	agingHeap = nil
+	runtime.KeepAlive(make([]byte, agedHeap)) // which makes it be allocated
 	runtime.GC()
 }
-
-var agingHeap []byte // a variable of the package: a local one would not be allocated
 
 // connect takes up the connection on a descriptor, which stays open.
 func connect(s *server, fd int) (*fuse.Server, error) {

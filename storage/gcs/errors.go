@@ -67,7 +67,7 @@ func (s *Store) failed(op, key string, err error) *replicate.Error {
 	case status(err) != 0:
 		e.Kind, e.Err = wire.StatusKind(status(err)), errors.New(words(err))
 	default:
-		e.Kind, e.Err, e.Hint = credentialError(err)
+		e.Kind, e.Hint, e.Err = credentialError(err)
 	}
 	return e
 }
@@ -100,31 +100,31 @@ func (s *Store) noProject() error {
 }
 
 // credentialError explains errors that no server of GCS sent: of the network, and of those who hand out credentials.
-func credentialError(err error) (replicate.Kind, error, string) {
+func credentialError(err error) (kind replicate.Kind, hint string, cause error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return replicate.KindOf(err), err, ""
+		return replicate.KindOf(err), "", err
 	}
 	if token, ok := errors.AsType[*auth.Error](err); ok {
 		text := string(token.Body)
 		switch {
 		case token.Temporary():
-			return replicate.Unavailable, errors.New("nobody hands out credentials just now"), ""
+			return replicate.Unavailable, "", errors.New("nobody hands out credentials just now")
 		case strings.Contains(text, "reasonable timeframe"):
-			return replicate.Permission, errors.New("the clock of this machine is wrong"), "set it: timedatectl set-ntp true"
+			return replicate.Permission, "set it: timedatectl set-ntp true", errors.New("the clock of this machine is wrong")
 		}
-		return replicate.Permission, errors.New("the credentials are wrong or have expired"), hintLogin
+		return replicate.Permission, hintLogin, errors.New("the credentials are wrong or have expired")
 	}
 	switch {
 	case errors.Is(err, errCredentials):
-		cause := wire.Cause(err)
+		cause = wire.Cause(err)
 		if strings.Contains(err.Error(), "could not find default credentials") { // and where to read on, in many words
 			cause = errors.New("no credentials found")
 		}
-		return replicate.Permission, cause, "sign in: gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to the file of a key"
+		return replicate.Permission, "sign in: gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS to the file of a key", cause
 	case wire.NetworkKind(err) == replicate.Unavailable:
-		return replicate.Unavailable, wire.Cause(err), "check the network, and STORAGE_EMULATOR_HOST if it is set"
+		return replicate.Unavailable, "check the network, and STORAGE_EMULATOR_HOST if it is set", wire.Cause(err)
 	}
-	return replicate.KindOf(err), err, ""
+	return replicate.KindOf(err), "", err
 }
 
 // noBucket reports whether an error says that the bucket is missing. For a missing object the library says the same as for an object of a

@@ -114,9 +114,6 @@ type Session struct {
 	beats      sync.WaitGroup
 	ready      chan struct{} // something is to be uploaded
 	free       int64         // on the disk at the beginning
-
-	obstacle      time.Time // of which the client was warned last: when it was met first
-	uploadWarning string    // that the client was given last
 }
 
 // begin starts what a client's init asks for: a new experiment, one that goes on, or a part in one that somebody else began.

@@ -214,9 +214,9 @@ func TestCacheIsBounded(t *testing.T) {
 	for i := range 160 {
 		r, data := ref(i)
 		c.put(r, data)
-		c.trim.Lock() // let it finish
-		c.trim.Unlock()
+		c.trim.Lock() // it has finished, and does not begin
 		os.Chtimes(c.path(r), old, old.Add(time.Duration(i)*time.Second))
+		c.trim.Unlock()
 		if _, ok := c.get(Ref{Hash: hashOf(noise(0, 256<<10)), Raw: 256 << 10}); !ok {
 			t.Fatalf("what is used all the time was removed after %d", i)
 		}

@@ -104,7 +104,7 @@ func (s *Store) failed(op, key string, err error) error {
 	case code != "" || status(err) != 0:
 		e.Kind, e.Err = wire.StatusKind(status(err)), errors.New(words(err))
 	default:
-		e.Kind, e.Err, e.Hint = credentials(err)
+		e.Kind, e.Hint, e.Err = credentials(err)
 	}
 	return e
 }
@@ -124,23 +124,22 @@ func (s *Store) denied(e *replicate.Error, op string) {
 }
 
 // credentials explains errors that no server of S3 sent: of the network, and of those who hand out credentials.
-func credentials(err error) (replicate.Kind, error, string) {
+func credentials(err error) (kind replicate.Kind, hint string, cause error) {
 	text := err.Error()
 	found := strings.Contains(text, identity)
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return replicate.KindOf(err), err, ""
+		return replicate.KindOf(err), "", err
 	case found && strings.Contains(text, "IMDS"):
-		return replicate.Permission, errors.New("no credentials found"),
-			"run aws configure, or aws configure sso, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+		return replicate.Permission, "run aws configure, or aws configure sso, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", errors.New("no credentials found")
 	case wire.NetworkKind(err) == replicate.Unavailable:
-		return replicate.Unavailable, wire.Cause(err), "check the network, and AWS_ENDPOINT_URL if it is set"
+		return replicate.Unavailable, "check the network, and AWS_ENDPOINT_URL if it is set", wire.Cause(err)
 	case found:
-		return replicate.Permission, fmt.Errorf("credentials: %s", words(err)), hintNew
+		return replicate.Permission, hintNew, fmt.Errorf("credentials: %s", words(err))
 	case strings.Contains(text, "config profile"):
-		return replicate.Usage, errors.New(words(err)), "check AWS_PROFILE: aws configure list-profiles shows those that are there"
+		return replicate.Usage, "check AWS_PROFILE: aws configure list-profiles shows those that are there", errors.New(words(err))
 	}
-	return replicate.KindOf(err), err, ""
+	return replicate.KindOf(err), "", err
 }
 
 // words returns the last part of an error, without what the SDK puts before it.
