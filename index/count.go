@@ -26,8 +26,11 @@ func (f *fold) count(ctx context.Context, p *pending) error {
 // countCommits returns the dead commits, and those that are no longer what the table says: dead or alive.
 func (f *fold) countCommits(ctx context.Context, p *pending) (killed killedCommits, flips map[int64]bool, err error) {
 	killed, flips = killedCommits{ids: map[replicate.ID]bool{}, values: map[metricValue]bool{}}, map[int64]bool{}
+	if err := f.addDeleted(ctx, p, &killed); err != nil {
+		return killed, nil, err
+	}
 	rows, err := f.query(ctx, `SELECT ord, line, dead, commits.at, hash, ifnull(deletion.at, 0) FROM commits LEFT JOIN deletion USING (id)
-		WHERE experiment = ?`, p.ord)
+		WHERE commits.experiment = ?`, p.ord)
 	if err != nil {
 		return killed, nil, err
 	}
@@ -45,9 +48,10 @@ func (f *fold) countCommits(ctx context.Context, p *pending) (killed killedCommi
 		if isDead != dead {
 			flips[c.Ord] = isDead
 		}
-		if isDead {
+		if delete(killed.unknown, c.ID); isDead {
 			killed.add(&c.Commit)
 		} else {
+			delete(killed.ids, c.ID)
 			living = append(living, c)
 		}
 	}
@@ -56,6 +60,24 @@ func (f *fold) countCommits(ctx context.Context, p *pending) (killed killedCommi
 		killed.spare(&c.Commit)
 	}
 	return killed, flips, rows.Err()
+}
+
+// addDeleted notes which commits of p were deleted by themselves. The rows of some may be gone for good.
+func (f *fold) addDeleted(ctx context.Context, p *pending, killed *killedCommits) error {
+	rows, err := f.query(ctx, "SELECT id FROM deletion WHERE experiment = ?", p.ord)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	killed.unknown = map[replicate.ID]bool{}
+	for rows.Next() {
+		var id []byte
+		if err := rows.Scan(&id); err != nil {
+			return err
+		}
+		killed.ids[idOf(id)], killed.unknown[idOf(id)] = true, true
+	}
+	return rows.Err()
 }
 
 // with scans further columns behind those that its caller asks for.
@@ -67,11 +89,12 @@ type with struct {
 func (w with) Scan(dest ...any) error { return w.row.Scan(append(dest, w.more...)...) }
 
 // killedCommits are the dead commits of an experiment. Their metrics are points of its stream too, which stays as it is; what is
-// said of the metrics must not be theirs. A merge may drop the row of a commit that has been dead for long: an index that is made after
-// that does not know what it measured, and shows values of it that are in the summaries of the stream.
+// said of the metrics must not be theirs. A merge drops the row of a commit that has been dead for long: what it measured is not known
+// then, so that all points must be looked at.
 type killedCommits struct {
-	ids    map[replicate.ID]bool
-	values map[metricValue]bool // of their metrics, as far as no living commit has the same
+	ids     map[replicate.ID]bool
+	unknown map[replicate.ID]bool // those without a row
+	values  map[metricValue]bool  // of the metrics of the others, as far as no living commit has the same
 }
 
 // metricValue is one value of a metric.
@@ -104,10 +127,10 @@ func metricValueOf(metric string, step replicate.Step, v replicate.Value) metric
 
 // without returns summaries without the values of dead commits, and whether there were some.
 func (k *killedCommits) without(all map[string]replicate.Summary) (map[string]replicate.Summary, bool) {
-	if len(k.values) == 0 {
+	if len(k.values)+len(k.unknown) == 0 {
 		return all, false
 	}
-	found := false
+	found := len(k.unknown) > 0
 	left := map[string]replicate.Summary{}
 	for metric, s := range all {
 		for _, p := range []**replicate.Point{&s.First, &s.Last, &s.Min, &s.Max} {
@@ -131,7 +154,7 @@ func (f *fold) countStream(ctx context.Context, p *pending, killed killedCommits
 		if hadSome && f.addPoints(ctx, p.byStream, row, killed) {
 			continue
 		}
-		p.byStream.addSummaries(row.Writer, summary)
+		p.byStream.AddSummaries(row.Writer, summary)
 	}
 	return ctx.Err()
 }
@@ -146,14 +169,14 @@ func (f *fold) addPoints(ctx context.Context, to spans, row repository.StreamRow
 			return false
 		}
 		if !killed.ids[point.Commit] {
-			points.addPoint(row.Writer, n, &point)
+			points.AddPoint(row.Writer, n, &point)
 		}
 		n++
 	}
 	if n != row.To {
 		return false
 	}
-	to.join(points)
+	to.Join(points)
 	return true
 }
 

@@ -13,6 +13,9 @@ import (
 // are gone, and the version that all this is of. It is for tables of everything: a few experiments are held at a time, and what List
 // leaves out is left out here. An error of f ends it.
 func (x *Index) Each(ctx context.Context, since int64, f func(*Experiment) error) (gone []int64, version int64, err error) {
+	if err := x.completeBest(ctx); err != nil {
+		return nil, 0, err
+	}
 	began := false
 	err = x.read(ctx, "list experiments", func(t *reading) error {
 		if began { // the file was damaged, and f has seen a part of it
@@ -59,4 +62,21 @@ func (t *reading) changed(ctx context.Context, since int64) (rows []found, gone 
 		return nil
 	})
 	return rows, gone, err
+}
+
+// completeBest fetches what is needed to say which commits are best. A few are rarely missing: those of experiments whose metric only the reader
+// names.
+func (x *Index) completeBest(ctx context.Context) error {
+	return x.readWhole(ctx, "list experiments", func(t *reading) error {
+		states, err := t.states(ctx, "parts > 0 AND "+living.experiments)
+		if err != nil {
+			return err
+		}
+		for _, s := range states {
+			if _, err := t.experiment(ctx, s); err != nil {
+				return err
+			}
+		}
+		return t.complete()
+	})
 }

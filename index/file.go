@@ -22,7 +22,7 @@ import (
 
 // fileVersion is the version of the tables and blobs. It is part of the file's name, so that programs of different versions do not
 // rebuild each other's index in turn.
-const fileVersion = 4
+const fileVersion = 5
 
 const schema = `
 CREATE TABLE meta (
@@ -39,6 +39,7 @@ CREATE TABLE experiment (
 	stands INTEGER, -- standing
 	open INTEGER,   -- has no end: its heartbeat matters
 	version INTEGER,
+	parts INTEGER,  -- segments that have rows of it which are not here
 	created INTEGER,
 	changed INTEGER, -- when anything of it last changed
 	name TEXT
@@ -46,6 +47,7 @@ CREATE TABLE experiment (
 CREATE INDEX experiment_created ON experiment (created) WHERE stands IN (1, 2);
 CREATE INDEX experiment_name ON experiment (name) WHERE name != '';
 CREATE INDEX experiment_open ON experiment (open) WHERE open = 1;
+CREATE INDEX experiment_parts ON experiment (id) WHERE parts > 0;
 CREATE INDEX experiment_version ON experiment (version) WHERE version > 1;
 -- What queries look at: many experiments in each row.
 CREATE TABLE scans (number INTEGER PRIMARY KEY, scans BLOB);
@@ -71,7 +73,11 @@ CREATE TABLE stream (
 ) WITHOUT ROWID;
 -- Large files, by what makes two of them the same; commit_ord and place say where one is.
 CREATE TABLE file (number INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB UNIQUE, commit_ord INTEGER, place INTEGER);
-CREATE TABLE deletion (id BLOB PRIMARY KEY, at INTEGER) WITHOUT ROWID;
+-- experiment is that of a commit, as far as it is known.
+CREATE TABLE deletion (id BLOB PRIMARY KEY, at INTEGER, experiment INTEGER) WITHOUT ROWID;
+CREATE INDEX deletion_experiment ON deletion (experiment) WHERE experiment IS NOT NULL;
+-- Segments whose heads alone were read: where their rows are, and how many experiments have some there that are not here.
+CREATE TABLE segment (number INTEGER PRIMARY KEY, key TEXT UNIQUE, body BLOB, parts INTEGER);
 `
 
 // settings of every connection. The file is a cache: a power cut may cost the last sync, as the next one makes it again. A process

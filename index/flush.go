@@ -36,7 +36,9 @@ func (f *fold) flush(ctx context.Context) error {
 
 func (f *fold) write(ctx context.Context, p *pending) error {
 	lighten(&p.light)
-	if p.rescan {
+	if p.rescan && p.hasParts() { // the rows that are here are not all
+		f.want(p)
+	} else if p.rescan {
 		if err := f.count(ctx, p); err != nil {
 			return err
 		}
@@ -68,21 +70,22 @@ func (f *fold) writeTables(ctx context.Context, p *pending, stands standing) err
 		return nil
 	}
 	f.changed = true
+	f.countParts(p)
 	scan, doc = bytes.Clone(scan), bytes.Clone(doc)
 	f.changes = append(f.changes, scanned{p.ord, stands, scan})
 	open := (stands == alive || stands == silent) && !p.light.Status.Final()
-	args := []any{stands, open, f.next, nanoseconds(p.created()), nanoseconds(p.changed()), p.light.Name, p.ord}
+	args := []any{stands, open, f.next, nanoseconds(p.created()), nanoseconds(p.changed()), p.light.Name, len(p.parts), p.ord}
 	switch { // INSERT OR REPLACE would do for all, but keeps a journal of its own for each row
 	case p.doc == nil:
-		return errors.Join(f.exec(ctx, `INSERT INTO experiment (stands, open, version, created, changed, name, ord, id)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, append(args, idBytes(p.id))...),
+		return errors.Join(f.exec(ctx, `INSERT INTO experiment (stands, open, version, created, changed, name, parts, ord, id)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, append(args, idBytes(p.id))...),
 			f.exec(ctx, "INSERT INTO doc (ord, doc, line, facts) VALUES (?, ?, ?, ?)", p.ord, doc, p.line, p.facts.appendTo(nil)))
 	case p.sourceChanged:
 		failed = f.exec(ctx, "UPDATE doc SET doc = ?, line = ?, facts = ? WHERE ord = ?", doc, p.line, p.facts.appendTo(nil), p.ord)
 	default:
 		failed = f.exec(ctx, "UPDATE doc SET doc = ? WHERE ord = ?", doc, p.ord)
 	}
-	return errors.Join(failed, f.exec(ctx, `UPDATE experiment SET stands = ?, open = ?, version = ?, created = ?, changed = ?, name = ?
+	return errors.Join(failed, f.exec(ctx, `UPDATE experiment SET stands = ?, open = ?, version = ?, created = ?, changed = ?, name = ?, parts = ?
 		WHERE ord = ?`, args...))
 }
 
@@ -113,6 +116,9 @@ func (f *fold) number(ctx context.Context, kind nameKind, name string) (uint64, 
 // isAlive reports whether p has a young heartbeat. It is written before the record of a new experiment, so one that was not there
 // before the records were read is there afterwards.
 func (f *fold) isAlive(ctx context.Context, p *pending) (bool, error) {
+	if f.still {
+		return p.stands == alive, nil
+	}
 	if !isYoung(f.beats, p.id) && p.doc == nil && !p.light.Status.Final() && f.beatsAgain != nil {
 		beats, err := f.beatsAgain(ctx)
 		if err != nil {
@@ -133,7 +139,16 @@ func (f *fold) findBest(ctx context.Context, p *pending) error {
 	if p.best != nil && p.best.ID == id {
 		return nil
 	}
+	for _, c := range p.candidates {
+		if p.best = nil; c.ID == id {
+			p.best = c
+			return nil
+		}
+	}
 	c, err := scanCommit(p.id, f.get(ctx, "SELECT ord, line FROM commits WHERE id = ? AND experiment = ?", idBytes(id), p.ord))
+	if errors.Is(err, sql.ErrNoRows) && p.hasParts() {
+		c, err = nil, nil
+	}
 	p.best = c
 	return err
 }

@@ -33,8 +33,21 @@ type fold struct {
 	pending              map[replicate.ID]*pending
 	byOrd                map[int64]*pending // the same
 	pendingCommits       int
-	changes              []scanned // of the flush that runs
-	scratch              []byte    // room for blobs
+
+	knows       func(key string) bool // the objects that were read
+	partial     map[string]bool       // those whose heads alone were
+	segments    map[string]int64      // numbers of the segments of which something is missing, by key
+	lastSegment int64
+	heads       map[string]*head // that were read
+	merged      map[string]bool  // the inputs of these
+	wanted      map[replicate.ID]bool
+	later       []replicate.ID
+	partCounts  map[int64]int64
+	damage      []error // of what was fetched
+	still       bool    // nobody looks who is alive
+
+	changes []scanned // of the flush that runs
+	scratch []byte    // room for blobs
 }
 
 // What is kept in memory before it is written: some 100 MB of experiments and commits.
@@ -48,6 +61,9 @@ type pending struct {
 	*state
 	commitsHere map[replicate.ID]*commitVersion // all there are, of an experiment that is new; else nil
 	streamsHere map[version]bool                // likewise
+
+	oldParts   []part    // as they are in the tables
+	candidates []*Commit // that may be the best and are not in the tables
 
 	line          []byte // of the experiment's record
 	facts         facts
@@ -87,6 +103,10 @@ func (f *fold) begin(ctx context.Context) (err error) {
 		return err
 	}
 	f.deletedAt, f.pending, f.byOrd = map[replicate.ID]int64{}, map[replicate.ID]*pending{}, map[int64]*pending{}
+	f.heads, f.merged, f.wanted, f.partCounts = map[string]*head{}, map[string]bool{}, map[replicate.ID]bool{}, map[int64]int64{}
+	if err := f.loadSegments(ctx); err != nil {
+		return err
+	}
 	err = f.get(ctx, `SELECT version, (SELECT ifnull(max(ord), 0) FROM experiment), (SELECT ifnull(max(ord), 0) FROM commits),
 		(SELECT ifnull(max(number), -1) FROM scans), EXISTS (SELECT 1 FROM deletion) FROM meta`).
 		Scan(&f.version, &f.experiments, &f.commits, &f.groups, &f.deletions)
@@ -113,7 +133,11 @@ func (f *fold) commit(ctx context.Context, read []objectName) error {
 			return err
 		}
 	}
-	err := f.writer.commit(ctx)
+	err := f.writeSegments(ctx)
+	if err != nil {
+		return err
+	}
+	err = f.writer.commit(ctx)
 	f.writer = nil
 	return err
 }
@@ -177,7 +201,22 @@ func (f *fold) batch(ctx context.Context, b repository.Batch) (damage []error, e
 	if err := f.begin(ctx); err != nil {
 		return damage, err
 	}
+	var h *head
+	if b.Body != nil {
+		if h, err = f.open(ctx, b.Body); err != nil {
+			return damage, err
+		}
+	}
 	for i := range b.Records {
+		if d := b.Records[i].Digest; d != nil {
+			if h != nil {
+				err = f.digest(ctx, h, d)
+			}
+			if err != nil {
+				return damage, err
+			}
+			continue
+		}
 		bad, err := f.record(ctx, &b.Records[i])
 		if err != nil {
 			return damage, err
@@ -207,4 +246,24 @@ func (f *fold) record(ctx context.Context, r *repository.Record) (bad, err error
 		return nil, f.delete(ctx, r.Delete)
 	}
 	return nil, nil
+}
+
+// loadSegments reads of which segments something is missing.
+func (f *fold) loadSegments(ctx context.Context) error {
+	rows, err := f.query(ctx, "SELECT number, key FROM segment")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	f.segments = map[string]int64{}
+	for rows.Next() {
+		var number int64
+		var key string
+		if err := rows.Scan(&number, &key); err != nil {
+			return err
+		}
+		f.segments[key] = number
+		f.lastSegment = max(f.lastSegment, number)
+	}
+	return rows.Err()
 }

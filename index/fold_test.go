@@ -46,7 +46,9 @@ func history(t *testing.T, random *rand.Rand) []repository.Record {
 				add(r)
 			}
 			if random.IntN(4) == 0 {
-				add(deleteRecord(c.ID, at()))
+				r := deleteRecord(c.ID, at())
+				r.Delete.Experiment = e
+				add(r)
 			}
 		}
 		for range random.IntN(4) {

@@ -20,7 +20,7 @@ func (x *Index) ExperimentNames(ctx context.Context) ([]Name, error) {
 	return x.ids(ctx, "SELECT ord, id, changed FROM experiment WHERE stands IN (1, 2) ORDER BY ord")
 }
 
-// CommitNames returns all living commits by ordinal.
+// CommitNames returns all living commits whose rows are here, by ordinal. After Complete these are all there are.
 func (x *Index) CommitNames(ctx context.Context) ([]Name, error) {
 	return x.ids(ctx, "SELECT commits.ord, commits.id, 0 "+fromCommits+living.commits+" ORDER BY commits.ord")
 }

@@ -27,8 +27,9 @@ type Index struct {
 
 	version, instance atomic.Int64
 
-	syncing sync.Mutex // held by Sync; guards seen
+	syncing sync.Mutex // held by Sync and by fetching; guards what follows
 	seen    seen
+	damage  []error // of what was fetched since the last Sync
 
 	file     sync.RWMutex // guards the rest: held for reading by every use, for writing while the file is replaced
 	db       *sql.DB

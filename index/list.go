@@ -5,7 +5,10 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"strconv"
+
+	"github.com/replicate/replicate"
 )
 
 // List returns the experiments of a query. Deleted ones only if a filter asks for status = deleted. Notes are for people
@@ -18,7 +21,7 @@ func (x *Index) List(ctx context.Context, q Query) (experiments []*Experiment, n
 			return nil, nil, err
 		}
 	}
-	err = x.read(ctx, "list experiments", func(t *reading) error {
+	err = x.readWhole(ctx, "list experiments", func(t *reading) error {
 		p, err := t.plan(ctx, filters)
 		if err != nil {
 			return err
@@ -39,8 +42,10 @@ func (x *Index) List(ctx context.Context, q Query) (experiments []*Experiment, n
 			rows = rows[max(0, len(rows)-q.Last):]
 		}
 		t.brief = q.Brief
-		experiments, err = t.experiments(ctx, rows)
-		return err
+		if experiments, err = t.experiments(ctx, rows); err != nil {
+			return err
+		}
+		return t.complete()
 	})
 	return experiments, notes, err
 }
@@ -49,7 +54,8 @@ func (x *Index) List(ctx context.Context, q Query) (experiments []*Experiment, n
 type reading struct {
 	*sql.Conn
 	options *Options
-	brief   bool // Metrics are not asked for
+	brief   bool           // Metrics are not asked for
+	missing []replicate.ID // experiments whose best commit is not here
 }
 
 // read runs f on one moment of the index. A file that turns out to be damaged is made again and filled.
@@ -71,6 +77,14 @@ func (x *Index) read(ctx context.Context, op string, f func(t *reading) error) e
 
 func (t *reading) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
 	return t.QueryContext(ctx, text, args...)
+}
+
+// complete returns needs if something is missing.
+func (t *reading) complete() error {
+	if len(t.missing) == 0 {
+		return nil
+	}
+	return &needs{t.missing}
 }
 
 // plan returns the plan of filters that must all hold.
@@ -148,7 +162,7 @@ func (t *reading) states(ctx context.Context, where string, args ...driver.Value
 	text := "SELECT ord, id, stands, version, doc FROM experiment JOIN doc USING (ord) WHERE " + where
 	err := t.each(ctx, 5, text, func(row []driver.Value) error {
 		s, err := parseState(row[0].(int64), idOf(blobOf(row[1])), blobOf(row[4]))
-		if err == nil && !(t.brief && s.bestIsOwn(t.options)) {
+		if err == nil && !(t.brief && s.bestIsOwn(t.options) && (s.best != nil || len(s.parts) == 0)) {
 			err = s.readSpans()
 		}
 		all = append(all, stored{s, standing(row[2].(int64)), row[3].(int64)})
@@ -167,8 +181,15 @@ func blobOf(v driver.Value) []byte {
 func (t *reading) experiment(ctx context.Context, s stored) (*Experiment, error) {
 	e := s.state.experiment(t.options, s.stands)
 	e.Version = s.version
+	if t.brief {
+		e.Metrics = nil
+	}
 	if id := s.bestID(e.Primary); id != "" && e.Best == nil {
 		best, err := scanCommit(e.ID, t.QueryRowContext(ctx, "SELECT ord, line FROM commits WHERE id = ? AND experiment = ?", idBytes(id), e.Ord))
+		if errors.Is(err, sql.ErrNoRows) && len(s.parts) > 0 {
+			t.missing = append(t.missing, e.ID)
+			return e, nil
+		}
 		if err != nil {
 			return nil, err
 		}

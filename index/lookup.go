@@ -25,7 +25,7 @@ func (x *Index) ByOrd(ctx context.Context, ord int64) (*Experiment, error) {
 }
 
 func (x *Index) oneExperiment(ctx context.Context, name, where string, arg driver.Value) (e *Experiment, err error) {
-	err = x.read(ctx, "read experiment", func(t *reading) error {
+	err = x.readWhole(ctx, "read experiment", func(t *reading) error {
 		states, err := t.states(ctx, living.experiments+" AND "+where, arg)
 		if err != nil {
 			return err
@@ -33,8 +33,10 @@ func (x *Index) oneExperiment(ctx context.Context, name, where string, arg drive
 		if len(states) == 0 {
 			return notFound("no experiment %s", name)
 		}
-		e, err = t.whole(ctx, states[0])
-		return err
+		if e, err = t.whole(ctx, states[0]); err != nil {
+			return err
+		}
+		return t.complete()
 	})
 	return e, err
 }
@@ -82,7 +84,10 @@ const fromCommits = "FROM commits JOIN experiment ON experiment.ord = commits.ex
 
 // CommitsOf returns the living commits of an experiment by (seq, time, id).
 func (x *Index) CommitsOf(ctx context.Context, experiment replicate.ID) (all []*Commit, err error) {
-	err = x.read(ctx, "list commits", func(t *reading) error {
+	err = x.readWhole(ctx, "list commits", func(t *reading) error {
+		if err := t.wantAll(ctx, "id = ?", idBytes(experiment)); err != nil {
+			return err
+		}
 		all, err = t.commits(ctx, living.commits+" AND experiment.id = ?", idBytes(experiment))
 		return err
 	})
@@ -92,6 +97,13 @@ func (x *Index) CommitsOf(ctx context.Context, experiment replicate.ID) (all []*
 
 // Commit returns a commit by whole id, or NotFound. CommitByOrd by its ordinal.
 func (x *Index) Commit(ctx context.Context, id replicate.ID) (*Commit, error) {
+	c, err := x.oneCommit(ctx, string(id), "commits.id = ?", idBytes(id))
+	if replicate.KindOf(err) != replicate.NotFound {
+		return c, err
+	}
+	if err := x.complete(ctx, id); err != nil {
+		return nil, err
+	}
 	return x.oneCommit(ctx, string(id), "commits.id = ?", idBytes(id))
 }
 func (x *Index) CommitByOrd(ctx context.Context, ord int64) (*Commit, error) {
@@ -132,9 +144,16 @@ func (t *reading) commits(ctx context.Context, where string, args ...any) ([]*Co
 
 // Row returns what the record of a commit says of its tree and packs.
 func (x *Index) Row(ctx context.Context, c *Commit) (row repository.Row, err error) {
-	err = x.read(ctx, "read commit", func(t *reading) error {
+	err = x.readWhole(ctx, "read commit", func(t *reading) error {
 		var line []byte
-		err := t.QueryRowContext(ctx, "SELECT line FROM commits WHERE ord = ?", c.Ord).Scan(&line)
+		where, args := "ord = ?", []any{c.Ord}
+		if c.Ord == 0 { // what a digest said
+			if err := t.wantAll(ctx, "id = ?", idBytes(c.Experiment)); err != nil {
+				return err
+			}
+			where, args = "id = ? AND experiment = (SELECT ord FROM experiment WHERE id = ?)", []any{idBytes(c.ID), idBytes(c.Experiment)}
+		}
+		err := t.QueryRowContext(ctx, "SELECT line FROM commits WHERE "+where, args...).Scan(&line)
 		if errors.Is(err, sql.ErrNoRows) {
 			return notFound("no commit %s", c.ID)
 		}
@@ -174,7 +193,10 @@ func (x *Index) CodeTree(ctx context.Context, experiment replicate.ID) (row repo
 
 // Streams returns the accepted, living rows of one stream of an experiment.
 func (x *Index) Streams(ctx context.Context, experiment replicate.ID, kind repository.StreamKind) (all []repository.StreamRow, err error) {
-	err = x.read(ctx, "read stream", func(t *reading) error {
+	err = x.readWhole(ctx, "read stream", func(t *reading) error {
+		if err := t.wantAll(ctx, "id = ?", idBytes(experiment)); err != nil {
+			return err
+		}
 		rows, err := t.query(ctx, `SELECT stream.at, line, ifnull(deletion.at, 0) FROM experiment JOIN stream ON experiment.ord = stream.experiment
 			LEFT JOIN deletion ON deletion.id = experiment.id WHERE experiment.id = ? AND stands IN (1, 2) AND kind = ?`, idBytes(experiment), string(kind))
 		if err != nil {
@@ -204,7 +226,11 @@ func (x *Index) Streams(ctx context.Context, experiment replicate.ID, kind repos
 // Records returns the newest rows of an experiment, of all its commits and of its streams, or of a commit, dead or alive: what a
 // deletion kills, and what is published again to undo it.
 func (x *Index) Records(ctx context.Context, id replicate.ID) (all []repository.Record, err error) {
+	if err := x.complete(ctx, id); err != nil {
+		return nil, err
+	}
 	err = x.read(ctx, "read records", func(t *reading) error {
+		all = nil
 		rows, err := t.query(ctx, `SELECT line FROM experiment JOIN doc USING (ord) WHERE id = ?1 AND line IS NOT NULL
 			UNION ALL SELECT line FROM commits WHERE id = ?1 OR experiment = (SELECT ord FROM experiment WHERE id = ?1)
 			UNION ALL SELECT line FROM stream WHERE experiment = (SELECT ord FROM experiment WHERE id = ?1)`, idBytes(id))

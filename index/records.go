@@ -58,7 +58,7 @@ func (f *fold) load(ctx context.Context, ord int64) (*pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{state: s, stands: stands, doc: doc}
+	p := &pending{state: s, stands: stands, doc: doc, oldParts: slices.Clone(s.parts)}
 	f.keep(p)
 	return p, nil
 }
@@ -156,7 +156,10 @@ func (f *fold) addCommit(ctx context.Context, r *repository.Record) error {
 		return err
 	}
 	dead := v.killed(max(deletedAt, p.deletedAt))
-	p.touched = true
+	p.touched, p.hasRows = true, true
+	if p.rowSeqs.add(c.Seq); len(p.parts) > 0 && p.mustFetch() {
+		f.want(p)
+	}
 	if known != nil {
 		p.rescan, known.version = true, v
 		return f.exec(ctx, "UPDATE commits SET dead = ?, version = ?, at = ?, hash = ?, line = ? WHERE ord = ?",
@@ -207,13 +210,13 @@ func (f *fold) stream(ctx context.Context, r *repository.Record) error {
 	if err != nil {
 		return err
 	}
-	p.touched = true
+	p.touched, p.hasRows = true, true
 	switch {
 	case r.Stream.Stream != repository.MetricsStream || v.killed(p.deletedAt):
 	case p.hasKilled:
 		p.rescan = true
 	default:
-		p.byStream.addSummaries(r.Stream.Writer, r.Stream.Summary)
+		p.byStream.AddSummaries(r.Stream.Writer, r.Stream.Summary)
 	}
 	return nil
 }
@@ -238,7 +241,17 @@ func (f *fold) delete(ctx context.Context, d *repository.Delete) error {
 		return err
 	}
 	f.deletions, f.deletedAt[d.ID] = true, at
-	if err := f.exec(ctx, "INSERT OR REPLACE INTO deletion (id, at) VALUES (?, ?)", idBytes(d.ID), at); err != nil {
+	var of *pending
+	var ord any
+	if d.Experiment != "" {
+		if of, err = f.touch(ctx, d.Experiment); err != nil {
+			return err
+		}
+		of.hasDeletes, of.touched, of.rescan = true, true, true
+		ord = of.ord
+	}
+	err = f.exec(ctx, "INSERT OR REPLACE INTO deletion (id, at, experiment) VALUES (?, ?, ?)", idBytes(d.ID), at, ord)
+	if err != nil || of != nil {
 		return err
 	}
 	hit, err := f.whatHas(ctx, d.ID)

@@ -23,9 +23,18 @@ func (x *Index) ResolveDeleted(ctx context.Context, ref string) (Target, error) 
 }
 
 func (x *Index) resolve(ctx context.Context, ref string, among scope) (target Target, err error) {
-	err = x.read(ctx, "find", func(t *reading) error {
-		target, err = (&search{t, among}).resolve(ctx, ref)
-		return err
+	for i := range len(ref) + 1 { // EXP in EXP@best may be a commit too
+		if i == len(ref) || ref[i] == '@' {
+			if err := x.searchFor(ctx, ref[:i]); err != nil {
+				return target, err
+			}
+		}
+	}
+	err = x.readWhole(ctx, "find", func(t *reading) error {
+		if target, err = (&search{t, among}).resolve(ctx, ref); err != nil {
+			return err
+		}
+		return t.complete()
 	})
 	return target, err
 }
@@ -215,6 +224,9 @@ func (t *search) commitOf(ctx context.Context, of Target, ref, which string) (Ta
 	step, err := strconv.ParseInt(which, 10, 64)
 	if err != nil {
 		return Target{}, notFound("%s@%s is unknown", ref, which).WithHint("behind @ stands best, latest or a step")
+	}
+	if err := t.wantAll(ctx, "ord = ?", of.Experiment.Ord); err != nil {
+		return Target{}, err
 	}
 	all, err := t.commits(ctx, t.among.commits+" AND experiment.ord = ?", of.Experiment.Ord)
 	if err != nil {

@@ -16,17 +16,21 @@ type state struct {
 	ord int64
 	id  replicate.ID
 
-	row       version // of the experiment's record; zero if there is none yet
-	deletedAt int64   // store time of the last deletion, 0 if there was none
-	lastSet   int64   // highest time of its Set records
-	light     replicate.Experiment
-	commits   int64 // living ones
-	hasKilled bool  // there are dead ones: what comes of the stream may be theirs
-	latest    *Commit
-	best      *Commit // by the primary metric as the process that folded saw it
-	byCommit  spans   // over living commits
-	byStream  spans   // over living rows of the metrics stream
-	spans     []byte  // the two as they are in the doc, before readSpans
+	row        version // of the experiment's record; zero if there is none yet
+	deletedAt  int64   // store time of the last deletion, 0 if there was none
+	lastSet    int64   // highest time of its Set records
+	light      replicate.Experiment
+	commits    int64  // living ones
+	parts      []part // rows of it that are not in the tables
+	rowSeqs    seqs   // of the commits that are
+	hasRows    bool   // there are some, or rows of streams
+	hasDeletes bool   // commits of it were deleted
+	hasKilled  bool   // there are dead ones: what comes of the stream may be theirs
+	latest     *Commit
+	best       *Commit // by the primary metric as the process that folded saw it
+	byCommit   spans   // over living commits
+	byStream   spans   // over living rows of the metrics stream
+	spans      []byte  // the two as they are in the doc, before readSpans
 }
 
 // version orders the records that say the same: the highest is believed.
@@ -81,7 +85,7 @@ func (s *state) standing(isAlive bool) standing {
 // addCommit takes a living commit in that was not there before.
 func (s *state) addCommit(c *Commit, o *Options) {
 	s.commits++
-	s.byCommit.addCommit(&c.Commit)
+	s.byCommit.AddCommit(&c.Commit)
 	if s.bestID(s.primary(o)) == c.ID {
 		s.best = c
 	}
@@ -118,14 +122,14 @@ func (s *state) bestID(primary *replicate.Metric) replicate.ID {
 		return ""
 	}
 	of := s.byCommit[primary.Name]
-	best := of.min
+	best := of.Min
 	if primary.Goal == replicate.Maximize {
-		best = of.max
+		best = of.Max
 	}
 	if best == nil {
 		return ""
 	}
-	return replicate.ID(best.by)
+	return replicate.ID(best.By)
 }
 
 // summaries returns the metrics in order of name.
@@ -227,7 +231,7 @@ func (s *state) metricEntries(entries []entry, number func(kind nameKind, name s
 		n := number(metricName, name)
 		for i, m := range winners(s.byCommit[name], s.byStream[name]) {
 			if m != nil {
-				entries = append(entries, entry{keyOf(n, firstField+field(i)), m.value})
+				entries = append(entries, entry{keyOf(n, firstField+field(i)), m.Value})
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/repository"
 )
 
 // The doc blob of an experiment is its state, for tables and for the next fold. Nobody else reads it, so it has no version of
@@ -85,6 +86,7 @@ func (s *state) appendTo(dst []byte) []byte {
 		w.varint(n)
 	}
 	w.bool(s.hasKilled)
+	w.parts(s)
 	w.experiment(&s.light)
 	w.commit(s.latest)
 	if s.best != nil && s.latest != nil && s.best.ID == s.latest.ID {
@@ -105,6 +107,7 @@ func parseState(ord int64, id replicate.ID, doc []byte) (*state, error) {
 	s.row = version{r.varint(), uint64(r.varint())}
 	s.deletedAt, s.lastSet, s.commits = r.varint(), r.varint(), r.varint()
 	s.hasKilled = r.bool()
+	r.parts(s)
 	s.light = r.experiment()
 	s.light.ID = id
 	s.latest = r.commit(id)
@@ -115,6 +118,31 @@ func parseState(ord int64, id replicate.ID, doc []byte) (*state, error) {
 	}
 	s.spans = r.data
 	return s, r.err
+}
+
+func (w *blobWriter) parts(s *state) {
+	for _, b := range []bool{s.hasRows, s.hasDeletes, s.rowSeqs.some} {
+		w.bool(b)
+	}
+	w.varint(s.rowSeqs.from)
+	w.varint(s.rowSeqs.to)
+	w.uvarint(uint64(len(s.parts)))
+	for _, p := range s.parts {
+		for _, n := range []int64{p.segment, p.commits, p.from, p.to, p.earliest, p.after} {
+			w.varint(n)
+		}
+	}
+}
+
+func (r *blobReader) parts(s *state) {
+	s.hasRows, s.hasDeletes = r.bool(), r.bool()
+	s.rowSeqs = seqs{r.bool(), r.varint(), r.varint()}
+	if n := r.count(); n > 0 {
+		s.parts = make([]part, n)
+		for i := range s.parts {
+			s.parts[i] = part{r.varint(), r.varint(), r.varint(), r.varint(), r.varint(), r.varint()}
+		}
+	}
 }
 
 // readSpans reads what parseState left.
@@ -242,9 +270,9 @@ func (w *blobWriter) spans(s spans) {
 	slices.Sort(names)
 	var origins origins
 	for _, name := range names {
-		for _, m := range s[name].marks() {
+		for _, m := range s[name].Marks() {
 			if m != nil {
-				origins.place(origin{m.at, m.by})
+				origins.place(origin{m.At, m.By})
 			}
 		}
 	}
@@ -256,7 +284,7 @@ func (w *blobWriter) spans(s spans) {
 	w.uvarint(uint64(len(names)))
 	for _, name := range names {
 		w.text(name)
-		for _, m := range s[name].marks() {
+		for _, m := range s[name].Marks() {
 			w.mark(m, &origins)
 		}
 	}
@@ -291,15 +319,15 @@ func (l *origins) place(o origin) int {
 	return len(l.all) - 1
 }
 
-func (w *blobWriter) mark(m *mark, origins *origins) {
+func (w *blobWriter) mark(m *repository.Mark, origins *origins) {
 	if m == nil {
 		w.uvarint(0)
 		return
 	}
-	w.uvarint(uint64(origins.place(origin{m.at, m.by})) + 1)
-	w.varint(int64(m.step))
-	w.varint(m.n)
-	w.value(m.value)
+	w.uvarint(uint64(origins.place(origin{m.At, m.By})) + 1)
+	w.varint(int64(m.Step))
+	w.varint(m.N)
+	w.value(m.Value)
 }
 
 func (r *blobReader) spans() spans {
@@ -309,17 +337,18 @@ func (r *blobReader) spans() spans {
 	}
 	n := r.count()
 	s := make(spans, n)
-	all, marks := make([]span, n), make([]mark, 4*n) // two allocations instead of five a metric: a table has many
+	all, marks := make([]repository.Span, n), make([]repository.Mark, 4*n) // two allocations instead of five a metric: a table has many
 	for i := range all {
 		name, room := r.text(), marks[4*i:]
-		all[i] = span{r.mark(origins, &room[0]), r.mark(origins, &room[1]), r.mark(origins, &room[2]), r.mark(origins, &room[3])}
+		all[i] = repository.Span{First: r.mark(origins, &room[0]), Last: r.mark(origins, &room[1]),
+			Min: r.mark(origins, &room[2]), Max: r.mark(origins, &room[3])}
 		s[name] = &all[i]
 	}
 	return s
 }
 
 // mark reads a mark into m and returns it, or nil.
-func (r *blobReader) mark(origins []origin, m *mark) *mark {
+func (r *blobReader) mark(origins []origin, m *repository.Mark) *repository.Mark {
 	place := r.uvarint()
 	if place == 0 {
 		return nil
@@ -329,6 +358,6 @@ func (r *blobReader) mark(origins []origin, m *mark) *mark {
 		return nil
 	}
 	o := origins[place-1]
-	*m = mark{step: replicate.Step(r.varint()), n: r.varint(), value: r.value(), at: o.at, by: o.by}
+	*m = repository.Mark{Step: replicate.Step(r.varint()), N: r.varint(), Value: r.value(), At: o.at, By: o.by}
 	return m
 }

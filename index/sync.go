@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/replicate/replicate"
@@ -16,65 +18,145 @@ import (
 func (x *Index) Sync(ctx context.Context) (warnings []error, err error) {
 	x.syncing.Lock()
 	defer x.syncing.Unlock()
-	sync := func(db *sql.DB) (err error) {
+	update := func(db *sql.DB) (err error) {
 		warnings, err = x.sync(ctx, db)
 		return err
 	}
-	err = x.use(ctx, sync)
+	defer func() { warnings, x.damage = append(warnings, x.damage...), nil }()
+	err = x.use(ctx, update)
 	if err == nil {
 		var behind bool
 		if behind, err = x.publish(ctx); behind {
-			err = x.use(ctx, sync)
+			err = x.use(ctx, update)
 		}
 	}
 	if isUnwritable(err) && x.InMemory() == nil {
 		if err = x.leaveFile(ctx, err); err == nil {
-			err = x.use(ctx, sync)
+			err = x.use(ctx, update)
 		}
 	}
 	return warnings, wrap("sync index", err)
 }
 
-// sync reads heartbeats before records: an experiment that ends in between is seen to have ended, as the heartbeat goes away after the
-// end was recorded.
+// sync reads heartbeats beside the first listing. An experiment that ends in between has neither heartbeat nor end then: so where one fell
+// silent, the records are looked through once more.
 func (x *Index) sync(ctx context.Context, db *sql.DB) (warnings []error, err error) {
-	beats, err := x.repository.Heartbeats(ctx)
-	if err != nil {
-		return nil, err
+	beats := make(chan error, 1)
+	f := &fold{db: db, repository: x.repository, options: &x.options, beatsAgain: x.repository.Heartbeats}
+	go func() {
+		var err error
+		f.beats, err = x.repository.Heartbeats(ctx)
+		beats <- err
+	}()
+	if err = x.seen.load(ctx, db); err == nil {
+		f.partial, err = partialSegments(ctx, db)
 	}
-	if err := x.seen.load(ctx, db); err != nil {
-		return nil, err
-	}
-	f := &fold{db: db, repository: x.repository, options: &x.options, beats: beats, beatsAgain: x.repository.Heartbeats}
 	defer f.rollback(ctx)
-	var fetched error
-	var read []objectName
+	in := &intake{Index: x, fold: f, read: map[objectName]bool{}}
+	in.listened = sync.OnceValue(func() error { return <-beats })
+	if err := errors.Join(err, ctx.Err()); err != nil {
+		return nil, errors.Join(err, in.listened())
+	}
+	f.knows = func(key string) bool {
+		name, ok := nameOf(key)
+		return ok && (x.seen.keys[name] || in.read[name])
+	}
+	fetched, err := in.all(ctx)
+	if err != nil {
+		return in.warnings, err
+	}
+	if err := f.listen(ctx); err != nil {
+		return in.warnings, err
+	}
+	if err := f.commit(ctx, slices.Collect(maps.Keys(in.read))); err != nil {
+		return in.warnings, err
+	}
+	x.version.Store(f.version)
+	return append(in.warnings, f.damage...), fetched
+}
+
+// intake is what a sync takes from the repository.
+type intake struct {
+	*Index
+	*fold
+	read     map[objectName]bool
+	warnings []error
+	listened func() error // waits for the heartbeats
+}
+
+// all takes everything in: again if somebody fell silent, or if a segment is gone that something is wanted of.
+func (in *intake) all(ctx context.Context) (fetched, err error) {
+	for looked := false; ; looked = true {
+		if fetched, err = in.batches(ctx); err != nil {
+			return nil, err
+		}
+		missing, err := in.fetchWanted(ctx, looked)
+		if err != nil || fetched != nil || looked {
+			return fetched, err
+		}
+		turned, err := in.turned(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !missing && !slices.Contains(slices.Collect(maps.Values(turned)), silent) {
+			return nil, nil
+		}
+	}
+}
+
+// batches takes in what is new. fetched is why not all of it could be read.
+func (in *intake) batches(ctx context.Context) (fetched, err error) {
+	before := maps.Clone(in.read) // the repository asks from many goroutines
+	known := func(key string) bool {
+		name, ok := nameOf(key)
+		return ok && (in.seen.keys[name] || before[name])
+	}
+	partial := in.partial
+	for key := range in.segments {
+		partial[key] = true
+	}
+	whole := func(key string) bool { return known(key) && !partial[key] }
 	damaged := map[string]bool{}
-	for batch, err := range x.repository.Sync(ctx, x.seen.knows) {
+	for batch, err := range in.fold.repository.SyncHeads(ctx, known, whole) {
 		if err != nil {
-			fetched = err
-			break
+			return err, in.listened()
 		}
-		damage, err := f.batch(ctx, batch)
+		if err := in.listened(); err != nil {
+			return nil, err
+		}
+		damage, err := in.batch(ctx, batch)
 		if err != nil {
-			return warnings, err
+			return nil, err
 		}
-		warnings = append(warnings, damage...)
+		in.warnings = append(in.warnings, damage...)
 		damaged[batch.Key] = damaged[batch.Key] || len(damage) > 0
 		if batch.Settled && !damaged[batch.Key] { // what is damaged is read again, until it is whole or gone
 			for _, key := range append(batch.Inputs, batch.Key) {
-				read = appendName(read, key)
+				if name, ok := nameOf(key); ok {
+					in.read[name] = true
+				}
 			}
 		}
 	}
-	if err := f.listen(ctx); err != nil {
-		return warnings, err
+	return nil, in.listened()
+}
+
+// partialSegments returns the keys of the segments whose heads alone were read.
+func partialSegments(ctx context.Context, db *sql.DB) (map[string]bool, error) {
+	rows, err := db.QueryContext(ctx, "SELECT key FROM segment")
+	if err != nil {
+		return nil, err
 	}
-	if err := f.commit(ctx, read); err != nil {
-		return warnings, err
+	defer rows.Close()
+	keys := map[string]bool{}
+	for rows.Next() {
+		var key string
+		if err := rows.Scan(&key); err != nil {
+			return nil, err
+		}
+		keys[key] = true
 	}
-	x.version.Store(f.version)
-	return warnings, fetched
+	return keys, rows.Err()
 }
 
 // seen are the objects whose records are in the index.
@@ -90,13 +172,6 @@ func nameOf(key string) (name objectName, ok bool) {
 	digits := key[max(0, len(key)-2*len(name)):]
 	n, err := hex.Decode(name[:], []byte(digits))
 	return name, err == nil && n == len(name)
-}
-
-func appendName(names []objectName, key string) []objectName {
-	if name, ok := nameOf(key); ok {
-		return append(names, name)
-	}
-	return names
 }
 
 func (s *seen) knows(key string) bool {

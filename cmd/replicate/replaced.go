@@ -88,6 +88,9 @@ func (s *session) inNoCommit(dir string, paths []string) (map[string]bool, error
 			unsaved[p] = true // who cannot read it cannot say that it is somewhere
 		}
 	}
+	if err := s.index.Complete(s.ctx); err != nil {
+		return nil, err
+	}
 	commits, err := s.index.CommitNames(s.ctx)
 	if err != nil {
 		return nil, err

@@ -132,10 +132,11 @@ func counted(experiments, commits int64) string {
 
 // deletion makes the record that kills the rows of a target: not before now, and late enough for the last of them.
 func (s *session) deletion(t index.Target) (repository.Record, error) {
-	id, last := t.Experiment.ID, time.Time{}
+	d := &repository.Delete{ID: t.Experiment.ID, By: s.w.user()}
+	var last time.Time
 	var err error
 	if t.Commit != nil {
-		id = t.Commit.ID
+		d.ID, d.Experiment = t.Commit.ID, t.Experiment.ID
 		var row repository.Row
 		row, err = s.index.Row(s.ctx, t.Commit)
 		last = row.Before
@@ -152,7 +153,8 @@ func (s *session) deletion(t index.Target) (repository.Record, error) {
 	if needed := last.Add(-repository.LandWithin + time.Millisecond); needed.After(at) {
 		at = needed
 	}
-	return repository.Record{Delete: &repository.Delete{ID: id, At: at, By: s.w.user()}}.Encode()
+	d.At = at
+	return repository.Record{Delete: d}.Encode()
 }
 
 // lastBefore is the latest Before among all rows of an experiment.

@@ -29,7 +29,9 @@ func (v *View) commitsOf(ctx context.Context, s *snapshot, experiment int64) ([]
 		if err != nil {
 			return nil, 0, err
 		}
+		before := v.index.Version()
 		commits, err := v.index.CommitsOf(ctx, e.ID)
+		v.renew(s, before)
 		commits = slices.Clone(commits)
 		slices.SortFunc(commits, func(a, b *index.Commit) int { return int(a.Ord - b.Ord) })
 		return commits, 1, err
@@ -85,7 +87,22 @@ func (v *View) findCommit(ctx context.Context, s *snapshot, prefix string) (c *i
 	}
 	ord, ok := names.find(prefix)
 	if !ok {
-		return nil, "", errNone
+		before := v.index.Version()
+		if !replicate.IsPrefix(prefix) {
+			return nil, "", errNone
+		}
+		t, err := v.index.Resolve(ctx, prefix) // it may be a commit whose row was not fetched yet
+		v.renew(s, before)
+		switch kind := replicate.KindOf(err); {
+		case kind == replicate.NotFound, kind == replicate.Ambiguous, err == nil && t.Commit == nil:
+			return nil, "", errNone
+		case err != nil:
+			return nil, "", err
+		}
+		if names, err = v.namesOf(ctx, s, ofCommits); err != nil {
+			return nil, "", err
+		}
+		ord = t.Commit.Ord
 	}
 	c, err = v.commit(ctx, s, ord)
 	if err != nil || !c.ID.HasPrefix(prefix) {
@@ -112,6 +129,11 @@ func (v *View) lookupFlatCommit(ctx context.Context, s *snapshot, name string) (
 
 // listFlatCommits lists commits/ by name alone: there may be millions.
 func (v *View) listFlatCommits(ctx context.Context, s *snapshot, cookie uint64, yield func(uint64, Entry) bool) error {
+	before := v.index.Version()
+	if err := v.index.Complete(ctx); err != nil {
+		return err
+	}
+	v.renew(s, before)
 	names, err := v.namesOf(ctx, s, ofCommits)
 	if err != nil {
 		return err

@@ -44,7 +44,22 @@ func (v *View) commitNode(ctx context.Context, s *snapshot, c *index.Commit) (ID
 	if c == nil {
 		return 0, errNone
 	}
+	c, err := v.numbered(ctx, s, c)
+	if err != nil {
+		return 0, err
+	}
 	return v.linkTo(ctx, s, commitLink, c.Ord, fromExperiment)
+}
+
+// numbered returns a commit with its ordinal, for which its row must be fetched if the index has only heard of it.
+func (v *View) numbered(ctx context.Context, s *snapshot, c *index.Commit) (*index.Commit, error) {
+	if c.Ord != 0 {
+		return c, nil
+	}
+	before := v.index.Version()
+	c, err := v.index.Commit(ctx, c.ID)
+	v.renew(s, before)
+	return c, gone(err)
 }
 
 func (v *View) lookupInExperiment(ctx context.Context, s *snapshot, ord int64, name string) (ID, error) {

@@ -108,6 +108,16 @@ func (v *View) namesOf(ctx context.Context, s *snapshot, what int) (*shorts, err
 	return names, nil
 }
 
+// renew forgets the names of commits if the index has changed: rows were fetched that have no names yet.
+func (v *View) renew(s *snapshot, before int64) {
+	if v.index.Version() == before {
+		return
+	}
+	s.mu.Lock()
+	s.names[ofCommits] = nil
+	s.mu.Unlock()
+}
+
 // newest returns the newest experiment by creation, nil if there is none.
 func (v *View) newest(ctx context.Context, s *snapshot) (*index.Experiment, error) {
 	s.mu.Lock()

@@ -91,6 +91,7 @@ type Index interface {
 	Streams(ctx context.Context, experiment replicate.ID, kind repository.StreamKind) ([]repository.StreamRow, error)
 	ExperimentNames(ctx context.Context) ([]index.Name, error)
 	CommitNames(ctx context.Context) ([]index.Name, error)
+	Complete(ctx context.Context) error
 	FileNumbers(ctx context.Context, files []index.File) ([]int64, error)
 	FileByNumber(ctx context.Context, number int64) (index.File, error)
 	Close() error

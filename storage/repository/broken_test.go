@@ -228,7 +228,7 @@ func TestBrokenRepositories(t *testing.T) {
 			"sync: 3 records",
 		}},
 		{"segment whose digest lies", func(v *broken) {
-			v.segment(Record{Line: []byte(`{"digest":"` + string(v.record.Commit.Experiment) + `","seq":99,"latest":"` + string(v.record.Commit.Experiment) + `"}`)})
+			v.segment(Record{Digest: &Digest{}, Line: []byte(`{"digest":"` + string(v.record.Commit.Experiment) + `","commits":99,"seqs":[0,98]}`)})
 		}, []string{
 			"sync: 4 records",
 		}},

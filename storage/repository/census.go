@@ -120,7 +120,7 @@ func (c *census) add(r *Record) {
 		c.stretch = append(c.stretch, s)
 	case r.row() != nil:
 		c.rows = append(c.rows, c.row(r))
-	case r.Set == nil && !r.isDigest():
+	case r.Set == nil && r.Digest == nil:
 		c.doubtful = appendMarks(c.doubtful, packsOfUnknown(r.Line))
 	}
 }

@@ -63,11 +63,12 @@
 //
 // These three are rows: "before" is the time, by the store's clock, until which a row must have landed to be believed without a look at its packs.
 // The other two kinds change what rows say. A set changes facts of an experiment: for each field, and each tag inside tags, the latest "at" wins. A delete
-// kills the rows of its id that were checked before it.
+// kills the rows of its id that were checked before it; that of a commit says of which experiment.
 //
 //	{"set":"9f0c1d2e3f405162738495a6b7c8d9ea","at":"2026-03-04T05:07:07.123456789Z","by":"dev@gpu1","exit_code":1,
 //	"status":"failed","tags":{"paper":true}}
-//	{"delete":"3be0c21d4f5061728394a5b6c7d8e9fa","at":"2026-03-04T06:06:07.123456789Z","by":"dev@gpu1"}
+//	{"delete":"3be0c21d4f5061728394a5b6c7d8e9fa","experiment":"9f0c1d2e3f405162738495a6b7c8d9ea","at":"2026-03-04T06:06:07.123456789Z",
+//	"by":"dev@gpu1"}
 //
 // created, time and ended are of the clock of the machine that ran the experiment, and are for showing only; before and at are of the store's.
 //
@@ -170,8 +171,27 @@
 //	        hash of the stored head, hash of the decoded directory
 //	head    experiment, set and delete records by id, and for each experiment a digest of its commits; kinds that the writer does not know
 //	body    commits by (experiment, seq, id), then stream rows by (experiment, stream, writer, from)
+//	names   for each commit, by id, ["3be0c21d4f50","9f0c1d2e3f40"]: the first 12 digits of its id and of its experiment's
 //	last    a skippable frame: the directory as zstd: a line with version and the keys of the inputs, then for each block a line with kind, off,
-//	        stored, raw, first and last experiment, hash
+//	        stored, raw, first and last experiment (in names: first and last commit), hash
+//
+// Digests and names are in segments of more than 1 MiB, whose directory says "digests":true in its first line. The head of such a segment is all that a list of experiments needs: every experiment with
+// something in the body has a digest. The rows of one experiment are a few blocks then, and are read when somebody asks for them; so is the block of
+// names in which the beginning of a commit's id must stand.
+//
+//	{"digest":"9f0c1d2e3f405162738495a6b7c8d9ea","commits":1,"seqs":[0,0],"before":[1772604367123456789,1772604367123456789],
+//	"latest":{"commit":"3be0c21d4f5061728394a5b6c7d8e9fa","experiment":"9f0c1d2e3f405162738495a6b7c8d9ea","seq":0,
+//	"time":"2026-03-04T05:06:07.123456789Z","step":8,"metrics":{"loss":0.3,"accuracy":1.0},"files":5,"bytes":2097185,"added":2097152},
+//	"best_is_latest":true,"of":[["3be0c21d4f5061728394a5b6c7d8e9fa",0,1772600767123456789,8]],
+//	"metrics":{"accuracy":[[1.0,0],[1.0,0],[1.0,0],[1.0,0]],"loss":[[0.3,0],[0.3,0],[0.3,0],[0.3,0]]},
+//	"writers":[["5c0de1f2a3b4c5d6",1,0,8],["5c0de1f2a3b4c5d6",0,0,7]],
+//	"streams":{"accuracy":[[1.0,0],[1.0,0],[1.0,0],[1.0,0]],"loss":[[0.31,1],[0.3,0],[0.3,0],[0.31,1]]}}
+//
+// A digest is made of the rows of its own segment, the newest of each commit, and of no deletion. It has the number of commits, the lowest and the highest
+// seq and "before" (in nanoseconds), the latest commit, and the best if the experiment's row is in the segment and names a metric ("best", unless it is the
+// latest). "of" lists [commit, seq, time, step] and "writers" [writer, position, 0, step]; then each metric has its first, last, lowest and highest value with
+// a place in the list. Digests of one experiment add up if their ranges of seq do not meet; else, and where a deletion kills some of what
+// is digested, the rows must be read.
 //
 // A segment holds what its inputs said, but for what nobody needs: rows that a deletion in it killed more than a week before, stretches of
 // streams that another one in it supersedes, late rows that never can be believed. Inputs are of one generation, and what is made of them is of the

@@ -109,7 +109,18 @@ func (s *docSample) records(t *testing.T, at time.Time, commit *CommitRow, code 
 		Inline: appendFrame(nil, points), Summary: summary, Row: Row{Before: at.Add(time.Hour)}}})
 	s.record(t, Record{Set: &Set{Experiment: idA, At: at.Add(time.Minute), By: "dev@gpu1",
 		Fields: map[string]json.RawMessage{"status": json.RawMessage(`"failed"`), "exit_code": json.RawMessage(`1`), "tags": json.RawMessage(`{"paper":true}`)}}})
-	s.record(t, Record{Delete: &Delete{ID: idB, At: at.Add(time.Hour), By: "dev@gpu1"}})
+	s.record(t, Record{Delete: &Delete{ID: idB, Experiment: idA, At: at.Add(time.Hour), By: "dev@gpu1"}})
+	var all []Record
+	for _, line := range s.lines {
+		if r, err := ParseRecord([]byte(line)); err == nil && r.row() != nil && !r.row().Before.IsZero() {
+			all = append(all, r)
+		}
+	}
+	digests, err := digestsOf(all)
+	if err != nil || len(digests) != 1 {
+		t.Fatal(len(digests), err)
+	}
+	s.lines = append(s.lines, string(digests[0].Line))
 	sentence, err := json.Marshal(&gcList{Condemned: at})
 	if err != nil {
 		t.Fatal(err)

@@ -317,7 +317,7 @@ func (m *merger) segments(records []Record, part bool) ([]encodedSegment, error)
 	if len(records) == 0 {
 		return nil, nil
 	}
-	key, object, err := encodeOrigin(m.generation+1, records, origin{m.taken, part})
+	key, object, err := m.encode(records, part)
 	if err == nil && (len(object) <= m.limit || len(records) == 1) {
 		return []encodedSegment{{key, object}}, nil
 	}
@@ -331,6 +331,21 @@ func (m *merger) segments(records []Record, part bool) ([]encodedSegment, error)
 	}
 	more, err := m.segments(b, true)
 	return append(segments, more...), err
+}
+
+// encode encodes records as one segment: with digests, if it is one that is not read whole.
+func (m *merger) encode(records []Record, part bool) (key string, object []byte, err error) {
+	from := origin{inputs: m.taken, part: part}
+	key, object, err = encodeOrigin(m.generation+1, records, from)
+	if err != nil || len(object) <= wholeSegment {
+		return key, object, err
+	}
+	digests, err := digestsOf(records)
+	if err != nil {
+		return "", nil, err
+	}
+	from.digests = true
+	return encodeOrigin(m.generation+1, slices.Concat(records, digests), from)
 }
 
 // deleteAtOnce is how many objects one request deletes.

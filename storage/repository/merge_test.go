@@ -56,11 +56,11 @@ func (b *builder) scattered(random *mrand.Rand, records []Record) map[string]boo
 	for len(records) > 0 {
 		n := 1 + random.IntN(min(5, len(records)))
 		for _, r := range records[:n] {
-			if !r.isDigest() {
+			if r.Digest == nil {
 				lines[string(r.Line)] = true
 			}
 		}
-		b.log(slices.DeleteFunc(slices.Clone(records[:n]), func(r Record) bool { return r.isDigest() })...)
+		b.log(slices.DeleteFunc(slices.Clone(records[:n]), func(r Record) bool { return r.Digest != nil })...)
 		records = records[n:]
 	}
 	return lines
@@ -287,7 +287,7 @@ func TestMergeOfDoubtfulObjects(t *testing.T) {
 	if err != nil || !slices.Equal(inputs, taken) {
 		t.Errorf("made of %v, %v", inputs, err)
 	}
-	records = slices.DeleteFunc(records, func(r Record) bool { return r.isDigest() })
+	records = slices.DeleteFunc(records, func(r Record) bool { return r.Digest != nil })
 	if len(records) != 2 || !slices.ContainsFunc(records, func(r Record) bool { return r.Hash == sound.Hash }) {
 		t.Errorf("%d records", len(records))
 	}
@@ -315,7 +315,7 @@ func TestPartsOfAMergeAreAllRead(t *testing.T) {
 				t.Fatal(err, batch.Err)
 			}
 			for _, record := range batch.Records {
-				if !record.isDigest() {
+				if record.Digest == nil {
 					got[string(record.Line)] = true
 				}
 			}

@@ -23,7 +23,7 @@ func (m *merger) drop(old time.Time) {
 			continue
 		case r.Delete != nil && r.Delete.At.Before(old):
 			deletes = append(deletes, r)
-		case r.isDigest():
+		case r.Digest != nil:
 			continue
 		}
 		others = append(others, r)
@@ -74,12 +74,6 @@ func (s *StreamRow) key() streamKey { return streamKey{s.Experiment, s.Stream, s
 // widestFirst sorts the rows of one writer's stream so that none is superseded by one that follows.
 func widestFirst(a, b Record) int {
 	return cmp.Or(cmp.Compare(a.Stream.From, b.Stream.From), cmp.Compare(b.Stream.To, a.Stream.To), bytes.Compare(a.Hash[:], b.Hash[:]))
-}
-
-// isDigest reports whether a record is what a merge said of the others in its segment.
-func (r *Record) isDigest() bool {
-	known := r.row() != nil || r.Set != nil || r.Delete != nil
-	return !known && digestOf(r.Line) != ""
 }
 
 // halves sorts records into two parts: by experiment, if there are several.

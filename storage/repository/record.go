@@ -31,6 +31,7 @@ type Record struct {
 	Stream     *StreamRow
 	Set        *Set
 	Delete     *Delete
+	Digest     *Digest
 }
 
 // A Row is what the records that carry data have in common.
@@ -84,9 +85,10 @@ type Set struct {
 
 // A Delete kills the rows of an experiment or a commit that were checked before it.
 type Delete struct {
-	ID replicate.ID
-	At time.Time // store time
-	By string
+	ID         replicate.ID
+	Experiment replicate.ID // of a commit; "" of an experiment, and where nobody said
+	At         time.Time    // store time
+	By         string
 }
 
 // Kills reports whether d kills a row of its id: one that was checked before the deletion.

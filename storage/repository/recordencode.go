@@ -197,7 +197,7 @@ func (r Record) appendLine(dst []byte) ([]byte, error) {
 		append func(*encoder)
 	}{
 		{r.Experiment != nil, r.Experiment.append}, {r.Commit != nil, r.Commit.append}, {r.Stream != nil, r.Stream.append},
-		{r.Set != nil, r.Set.append}, {r.Delete != nil, r.Delete.append},
+		{r.Set != nil, r.Set.append}, {r.Delete != nil, r.Delete.append}, {r.Digest != nil, r.Digest.append},
 	} {
 		if row.set {
 			n++
@@ -314,6 +314,7 @@ func (s *Set) append(e *encoder) {
 
 func (d *Delete) append(e *encoder) {
 	e.mustID("delete", d.ID)
+	e.id("experiment", d.Experiment)
 	e.mustTime("at", d.At)
 	e.text("by", d.By)
 }

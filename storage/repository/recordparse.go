@@ -30,6 +30,11 @@ func (r *Record) parse(c *cursor) error {
 	case "delete":
 		r.Delete = new(Delete)
 		member = func(key []byte) error { return r.Delete.member(c, key) }
+	case "digest":
+		d := digestReader{Digest: new(Digest)}
+		r.Digest = d.Digest
+		member = func(key []byte) error { return d.member(c, key) }
+		defer d.finish()
 	}
 	if err := c.object(member); err != nil {
 		return err
@@ -60,7 +65,8 @@ func (r *Record) check() error {
 		r.Commit != nil && (r.Commit.ID == "" || r.Commit.Experiment == ""),
 		r.Stream != nil && r.Stream.Experiment == "",
 		r.Set != nil && r.Set.Experiment == "",
-		r.Delete != nil && r.Delete.ID == "":
+		r.Delete != nil && r.Delete.ID == "",
+		r.Digest != nil && r.Digest.Experiment == "":
 		return missing("an id")
 	case r.Set != nil && r.Set.At.IsZero(), r.Delete != nil && r.Delete.At.IsZero():
 		return missing("a time")
@@ -189,6 +195,8 @@ func (d *Delete) member(c *cursor, key []byte) (err error) {
 	switch string(key) {
 	case "delete":
 		d.ID, err = c.id()
+	case "experiment":
+		d.Experiment, err = c.id()
 	case "at":
 		d.At, err = c.time()
 	case "by":

@@ -29,7 +29,11 @@ const (
 	blockHead    = "head"
 	blockCommits = "commits"
 	blockStreams = "streams"
+	blockNames   = "names" // not records: they say of which experiment a commit is
 )
+
+// shortName is how many digits of an id find it among millions: few others share them, and whoever looks reads the record itself.
+const shortName = 12
 
 // A segmentHeader is the first frame of a segment. The segment's key is its hash, and it has the hashes of what it points to.
 type segmentHeader struct {
@@ -53,7 +57,9 @@ type segmentBlock struct {
 type segmentDirectory struct {
 	Inputs []string // keys
 	Part   bool     // the records of the inputs are in other segments too
-	Blocks []segmentBlock
+	// Digests says that the head has a digest of everything that is in the body.
+	Digests bool
+	Blocks  []segmentBlock
 }
 
 // parseSegmentHeader reads the first bytes of the segment key, at least segmentFirst of them, and verifies that they are it.
@@ -155,6 +161,8 @@ func (d *segmentDirectory) head(c *cursor) error {
 			d.Inputs, err = c.texts()
 		case "part":
 			d.Part, err = c.bool()
+		case "digests":
+			d.Digests, err = c.bool()
 		default:
 			err = c.skip(0)
 		}
@@ -197,10 +205,12 @@ func (b segmentBlock) decode(stored []byte) ([]byte, error) {
 	return raw, nil
 }
 
-// records decodes the blocks of d, which lie in object. A damaged block or line leaves the others readable and is one error. Digests come as records
-// of a kind that is not known.
+// records decodes the blocks of d, which lie in object. A damaged block or line leaves the others readable and is one error.
 func (d *segmentDirectory) records(object []byte) (records []Record, errs []error) {
 	for _, b := range d.Blocks {
+		if b.Kind == blockNames {
+			continue
+		}
 		lines, err := b.decode(object[b.Off : b.Off+b.Stored])
 		if err != nil {
 			errs = append(errs, err)

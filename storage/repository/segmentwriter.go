@@ -21,6 +21,8 @@ func encodeSegment(generation int, records []Record, inputs []string) (key strin
 type origin struct {
 	inputs []string // keys of objects
 	part   bool     // other segments hold the rest of what they say
+
+	digests bool // the records have a digest of every experiment with commits or streams
 }
 
 // errLargeSegment says that records must become several segments.
@@ -32,6 +34,9 @@ func encodeOrigin(generation int, records []Record, from origin) (key string, ob
 	if from.part {
 		w.directory = append(w.directory, `"part":true,`...)
 	}
+	if from.digests {
+		w.directory = append(w.directory, `"digests":true,`...)
+	}
 	w.directory = append(w.directory, `"inputs":[`...)
 	for i, input := range from.inputs {
 		if i > 0 {
@@ -41,7 +46,11 @@ func encodeOrigin(generation int, records []Record, from origin) (key string, ob
 	}
 	w.directory = append(w.directory, "]}\n"...)
 	raw := 0
-	for _, p := range placed(records) {
+	all := placed(records)
+	if from.digests {
+		all = append(all, names(all)...)
+	}
+	for _, p := range all {
 		w.add(p)
 		raw += len(p.Line) + 1
 	}
@@ -82,29 +91,13 @@ func (r *Record) position() position {
 		p.experiment, p.rank, p.name = r.Set.Experiment, 1, r.Set.At.UTC().Format("2006-01-02T15:04:05.000000000")
 	case r.Delete != nil:
 		p.experiment, p.rank = r.Delete.ID, 3
-	default:
-		p.experiment, p.rank = digestOf(r.Line), 2
+	case r.Digest != nil:
+		p.experiment, p.rank = r.Digest.Experiment, 2
 	}
 	return p
 }
 
-// digestOf returns the experiment of a digest, "" for any other line.
-func digestOf(line []byte) (id replicate.ID) {
-	c := &cursor{data: line}
-	if kind, err := c.first(); err != nil || string(kind) != "digest" {
-		return ""
-	}
-	_ = c.object(func([]byte) (err error) { // the line was parsed before
-		if id == "" {
-			id, err = c.id()
-			return err
-		}
-		return c.skip(0)
-	})
-	return id
-}
-
-var blockOrder = []string{blockHead, blockCommits, blockStreams}
+var blockOrder = []string{blockHead, blockCommits, blockStreams, blockNames}
 
 func (p position) compare(q position) int {
 	c := cmp.Or(
@@ -130,6 +123,25 @@ func placed(records []Record) []position {
 	slices.SortFunc(all, position.compare)
 	return slices.CompactFunc(all, func(p, q position) bool { return p.Hash == q.Hash })
 }
+
+// names returns the lines of the blocks that find a commit by the beginning of its id: [beginning, beginning of its experiment], by id.
+func names(all []position) (lines []position) {
+	var last replicate.ID
+	for _, p := range all {
+		if p.Commit == nil || p.Commit.ID == last { // rows of one commit are neighbours
+			continue
+		}
+		last = p.Commit.ID
+		line := append(append([]byte(`["`), short(p.Commit.ID)...), `","`...)
+		line = append(append(line, short(p.Commit.Experiment)...), `"]`...)
+		lines = append(lines, position{Record: &Record{Line: line}, kind: blockNames, experiment: p.Commit.ID})
+	}
+	slices.SortFunc(lines, func(p, q position) int { return strings.Compare(string(p.experiment), string(q.experiment)) })
+	return lines
+}
+
+// short is the beginning of an id that stands for it in the blocks of names.
+func short(id replicate.ID) replicate.ID { return id[:min(len(id), shortName)] }
 
 type segmentWriter struct {
 	object    []byte // from the first frame on, which is filled in at the end

@@ -26,6 +26,7 @@ type Batch struct {
 	Inputs  []string // keys whose records this one includes, for an object that a merge made
 	Records []Record // the accepted ones
 	Err     error    // the object, or a part of it, is damaged: the error names it. Records holds what could be read
+	Body    *Body    // of SyncHeads: where the rows are that Digests among the records speak of; else nil
 	late    []Record // of a Sync that does not judge: rows that landed late
 	// Settled reports that nothing more will ever come of Key, so that known may say so from now on. It is false in all but the last
 	// part of an object, when Err is set, and when a record in it is late and may be believed later: those are asked for
@@ -65,10 +66,11 @@ type syncer struct {
 	repository *Repository
 	known      func(key string) bool
 	yield      func(Batch, error) bool
-	unjudged   bool            // late rows are passed on, not judged
-	stopped    bool            // yield has had enough
-	done       map[string]bool // read by this Sync
-	gone       map[string]bool // listed, but not there when asked for: a merge took it
+	whole      func(key string) bool // nil: segments are read whole
+	unjudged   bool                  // late rows are passed on, not judged
+	stopped    bool                  // yield has had enough
+	done       map[string]bool       // read by this Sync
+	gone       map[string]bool       // listed, but not there when asked for: a merge took it
 }
 
 // pass lists, and yields what is new. It reports whether another pass must look for records that moved meanwhile.
@@ -95,7 +97,14 @@ func (s *syncer) pass(ctx context.Context) (again bool, err error) {
 	if err != nil || s.stopped {
 		return false, err
 	}
-	err = s.fetch(ctx, segments, s.repository.atOnce(segmentsAtOnce), func(ctx context.Context, o storage.Object, emit func(Batch)) error {
+	atOnce := segmentsAtOnce
+	if s.whole != nil {
+		atOnce = headsAtOnce
+	}
+	err = s.fetch(ctx, segments, s.repository.atOnce(atOnce), func(ctx context.Context, o storage.Object, emit func(Batch)) error {
+		if s.whole != nil {
+			return s.repository.readHead(ctx, o, s.whole, emit)
+		}
 		return s.repository.readSegment(ctx, o, s.known, emit)
 	})
 	return len(s.gone) > gone && !s.stopped, err

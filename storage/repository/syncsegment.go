@@ -26,11 +26,16 @@ func (r *Repository) readSegment(ctx context.Context, o storage.Object, known fu
 		return err
 	}
 	inputs := s.directory.Inputs
-	last := Batch{Key: o.Key}
+	return r.readOpened(ctx, s, len(inputs) == 0 || slices.ContainsFunc(inputs, func(key string) bool { return !known(key) }), emit)
+}
+
+// readOpened emits the records of a segment, if they are needed.
+func (r *Repository) readOpened(ctx context.Context, s *segment, needed bool, emit func(Batch)) error {
+	last := Batch{Key: s.key}
 	if !s.directory.Part {
-		last.Inputs = inputs
+		last.Inputs = s.directory.Inputs
 	}
-	if len(inputs) == 0 || slices.ContainsFunc(inputs, func(key string) bool { return !known(key) }) {
+	if needed {
 		if err := s.fetch(ctx, r); err != nil {
 			return err
 		}
