@@ -28,7 +28,7 @@ test: build
 
 # kill -9 at random moments, 200 times; the tests do it 20 times. A power cut after every change of a disk; the tests try 40.
 torture: build
-	REPLICATE_TORTURE=200 go test -count=1 -timeout 180m -run 'Torture|KilledServers|PowerCuts' ./cmd/e2e ./fs
+	REPLICATE_TORTURE=200 go test -count=1 -timeout 180m -run 'Torture|KilledServers|PowerCuts|NeverWaits' ./cmd/e2e ./fs
 
 # Ten thousand schedules of the protocol that publishes, merges, collects and undeletes, by the real code; the tests run 200.
 sim:

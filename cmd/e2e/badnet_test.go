@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -142,4 +143,57 @@ func TestOneCacheUnderPressure(t *testing.T) {
 	if size == 0 || size > 8_000_000*12/10 {
 		t.Errorf("the cache of 8 MB holds %d bytes", size)
 	}
+}
+
+// TestTrainingNeverWaitsForTheNetwork trains while the weather changes several times a second, to frozen, gone and worse, and uploaders are killed.
+// No commit takes longer than a disk, and in the end each is in the bucket, whole.
+func TestTrainingNeverWaitsForTheNetwork(t *testing.T) {
+	const stuck = 10 * time.Second // a network that somebody waits for takes longer, a disk does not
+	chance := seeded(t)
+	s := storagetest.StartS3(t)
+	url := storagetest.Prefix(s.URL)
+	proxy, env := storagetest.StartProxy(t, s, chance.Uint64())
+	l, reader := machine(t, url, env), machine(t, url, s.Env())
+	l.setenv("REPLICATE_EXIT_WAIT", "0.1")
+	proxy.Set(badnet.Weather{Rate: 1, Faults: []badnet.Fault{badnet.Frozen}}) // from the first request on
+	tr := l.train("1000000")
+	l.awaits(tr, 1)
+	_, acks := tr.progress()
+	killed := 0
+	for last, round := time.Now(), 0; round < 2*rounds(t); round++ {
+		proxy.Set(badnet.Weather{RTT: time.Duration(chance.IntN(200)) * time.Millisecond, Rate: chance.Float64(), Faults: badnet.AllFaults})
+		proxy.Down(chance.IntN(4) == 0)
+		time.Sleep(time.Duration(50+chance.IntN(300)) * time.Millisecond) // the weather stays so for a while
+		if pid := l.uploader(); pid != 0 && chance.IntN(3) == 0 {
+			l.must(syscall.Kill(pid, syscall.SIGKILL))
+			killed++
+		}
+		if _, now := tr.progress(); now > acks {
+			acks, last = now, time.Now()
+		} else if time.Since(last) > stuck {
+			t.Fatalf("no commit for %v", time.Since(last))
+		}
+	}
+	tr.stdin.Close()
+	start := time.Now()
+	if stderr, err := tr.wait(); err != nil || !tr.done {
+		t.Fatalf("the training did not end well: %v\n%s", err, stderr)
+	}
+	if d := time.Since(start); d > stuck {
+		t.Errorf("the training took %v to end", d)
+	}
+	if len(tr.acks) != len(tr.tries) {
+		t.Errorf("%d commits were acknowledged of %d", len(tr.acks), len(tr.tries))
+	}
+	all, faulty := proxy.Requests()
+	t.Logf("%d commits, %d uploaders killed, %d of %d requests went wrong", len(tr.acks), killed, faulty, all)
+	proxy.Set(badnet.Weather{})
+	proxy.Down(false)
+	if pid := l.uploader(); pid != 0 { // what it froze in would take half a minute
+		l.must(syscall.Kill(pid, syscall.SIGKILL))
+		l.within(10*time.Second, "the uploader is gone", func() bool { return gone(pid) })
+	}
+	l.uploads()
+	reader.verify(tr, "recorder", time.Now())
+	reader.check(url)
 }
