@@ -164,3 +164,21 @@ func processorTime() time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkImportHeads is BenchmarkImport of what merges made: heads are read, no commit is.
+func BenchmarkImportHeads(b *testing.B) {
+	r := synthetic(b, 10_000, 10)
+	for i := range 260 { // so that a merge is due
+		if err := r.Append(b.Context(), encode(b, setRecord(id("f"), start.Add(time.Duration(i)), map[string]string{"note": fmt.Sprintf(`"%d"`, i)}))...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := r.Merge(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	used := processorTime()
+	for b.Loop() {
+		openSynthetic(b, b.TempDir(), r).Close()
+	}
+	b.ReportMetric((processorTime()-used).Seconds()/float64(b.N), "cpu-s/op")
+}
