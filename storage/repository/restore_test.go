@@ -52,6 +52,11 @@ func TestDoubtfulPacksAreStoredAgain(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			l := newOutboxLab(t, memStore(t))
 			writeFiles(t, l.root, "a", "one", "large", large, "b", "1")
+			eventually(t, "the files' times are older than now", func() bool {
+				st, err := lstat(l.root + "/b") // the last one
+				must(t, err)
+				return st.settled(time.Now())
+			})
 			w, _ := l.begin(WriterOptions{})
 			must(t, w.End(t.Context(), replicate.Finished, nil))
 			l.upload()
