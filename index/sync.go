@@ -174,11 +174,6 @@ func nameOf(key string) (name objectName, ok bool) {
 	return name, err == nil && n == len(name)
 }
 
-func (s *seen) knows(key string) bool {
-	name, ok := nameOf(key)
-	return ok && s.keys[name]
-}
-
 // load takes in what other processes and earlier syncs wrote.
 func (s *seen) load(ctx context.Context, db *sql.DB) error {
 	rows, err := db.QueryContext(ctx, "SELECT id, keys FROM seen WHERE id > ? ORDER BY id", s.last)

@@ -333,3 +333,35 @@ func TestReadAhead(t *testing.T) {
 		}
 	}
 }
+
+// TestReadAheadAsksForMuchAtOnce reads 500 MB in order: once the reader is known, each request is as large as one may be, and nothing is asked for
+// twice or left out.
+func TestReadAheadAsksForMuchAtOnce(t *testing.T) {
+	extents := make([]Extent, 500)
+	for i := range extents {
+		extents[i] = Extent{Ref: Ref{Off: uint32(i) << 20, Len: 1<<20 + 1, Raw: 1 << 20}}
+	}
+	r, err := Create(t.Context(), memStore(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFile(t.Context(), r, &Entry{Size: 500 << 20}, extents)
+	const step = 128 << 10
+	until, requests := 1, 0
+	for off := int64(0); off < f.entry.Size; off += step {
+		from, to := f.expect(off, step, int(off>>20)+1)
+		if off == 0 || from == to {
+			continue
+		}
+		requests++
+		if from != until {
+			t.Fatalf("at %d: from %d, want %d", off, from, until)
+		}
+		if until = to; off > 2<<20 && to < len(extents) && to-from < maxRun>>20 {
+			t.Errorf("at %d: %d frames are asked for", off, to-from)
+		}
+	}
+	if until != len(extents) || requests > 80 {
+		t.Errorf("%d requests, up to %d", requests, until)
+	}
+}

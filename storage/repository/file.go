@@ -259,10 +259,21 @@ func (f *file) expect(off, n int64, end int) (from, to int) {
 	}
 	from = max(end, r.until)
 	to = f.affordable(from, to)
+	if f.repository.local == nil && to < len(f.extents) && f.size(from, to) < min(r.ahead/4, maxRun) {
+		to = from // not yet worth a request
+	}
 	r.until = to
 	copy(f.readers[1:], f.readers[:i])
 	f.readers[0] = r
 	return from, to
+}
+
+// size is how many bytes of the file are in the extents from ... to.
+func (f *file) size(from, to int) (n int64) {
+	for i := from; i < to; i++ {
+		n += int64(f.extents[i].Raw)
+	}
+	return n
 }
 
 // affordable returns up to which of the extents from ... to the process has memory for while they are on their way.
