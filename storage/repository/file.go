@@ -269,11 +269,11 @@ func (f *file) expect(off, n int64, end int) (from, to int) {
 }
 
 // size is how many bytes of the file are in the extents from ... to.
-func (f *file) size(from, to int) (n int64) {
-	for i := from; i < to; i++ {
-		n += int64(f.extents[i].Raw)
+func (f *file) size(from, to int) int64 {
+	if from >= to {
+		return 0
 	}
-	return n
+	return f.ends[to-1] - f.ends[from] + extentSize(f.entry, f.extents, from)
 }
 
 // affordable returns up to which of the extents from ... to the process has memory for while they are on their way.

@@ -122,7 +122,7 @@ func (w *writeOut) plan() {
 	for len(frames) > 0 {
 		n := 1
 		kept := w.repository.cache.has(frames[0]) // which needs no request
-		for n < len(frames) && !kept && !w.repository.cache.has(frames[n]) && adjacent(frames[n-1], frames[n]) && end(frames[n])-int64(frames[0].Off) <= most {
+		for n < len(frames) && !kept && adjacent(frames[n-1], frames[n]) && end(frames[n])-int64(frames[0].Off) <= most && !w.repository.cache.has(frames[n]) {
 			n++
 		}
 		w.jobs = append(w.jobs, job{frames: frames[:n]})
