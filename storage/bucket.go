@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"net/url"
 	"path"
 	"strings"
@@ -22,6 +23,17 @@ func (b Bucket) CheckKey(key string) error {
 		return nil
 	}
 	return CheckKey(key)
+}
+
+// RegisterBucket makes Open know a scheme whose stores lie in buckets, as open returns them: calls are tried again, as for a Person who waits.
+func RegisterBucket(scheme string, open func(Bucket) Store) {
+	Register(scheme, func(_ context.Context, u *url.URL) (Store, error) {
+		bucket, err := ParseBucket(u)
+		if err != nil {
+			return nil, err
+		}
+		return Retry(open(bucket), Person), nil
+	})
 }
 
 // ParseBucket reads scheme://bucket/prefix.

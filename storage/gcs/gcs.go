@@ -18,7 +18,6 @@ import (
 	"io"
 	"iter"
 	"math"
-	"net/url"
 	"time"
 
 	gcs "cloud.google.com/go/storage"
@@ -48,13 +47,7 @@ var (
 )
 
 func init() {
-	storage.Register("gs", func(_ context.Context, u *url.URL) (storage.Store, error) {
-		bucket, err := storage.ParseBucket(u)
-		if err != nil {
-			return nil, err
-		}
-		return storage.Retry(New(bucket), storage.Person), nil
-	})
+	storage.RegisterBucket("gs", func(b storage.Bucket) storage.Store { return New(b) })
 }
 
 // New returns the store of a bucket. It reads and asks nothing yet.

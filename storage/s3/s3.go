@@ -20,7 +20,6 @@ import (
 	"io"
 	"iter"
 	"math"
-	"net/url"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -46,13 +45,7 @@ var (
 )
 
 func init() {
-	storage.Register("s3", func(_ context.Context, u *url.URL) (storage.Store, error) {
-		bucket, err := storage.ParseBucket(u)
-		if err != nil {
-			return nil, err
-		}
-		return storage.Retry(New(bucket), storage.Person), nil
-	})
+	storage.RegisterBucket("s3", func(b storage.Bucket) storage.Store { return New(b) })
 }
 
 // New returns the store of a bucket. It reads and asks nothing yet.
