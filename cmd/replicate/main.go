@@ -47,6 +47,7 @@ func commands(w *world) []*cli.Command {
 		versionCommand(w),
 		mountProcessCommand(w),
 		uploaderCommand(w),
+		superviseCommand(w),
 	}
 }
 

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/remote/job"
+)
+
+const superviseHelp = `Runs one job to its end: process 1 of a container, or a process beside a terminal. The job comes as a line on
+stdin. replicate run starts it, and speaks with it by
+
+  supervise logs [--from N] [-f]     frames of the log
+  supervise ctl status               its state, as JSON
+  supervise ctl stop|interrupt|kill
+  supervise ctl secrets              newer ones, from stdin`
+
+// Where a supervisor in a container finds what it needs.
+const (
+	jobDir  = "/replicate"
+	lockDir = "/replicate-locks"
+)
+
+func superviseCommand(w *world) *cli.Command {
+	dir := &cli.StringFlag{Name: "dir", Usage: "`DIR` of the job", Value: jobDir}
+	return &cli.Command{
+		Name:        "supervise",
+		Usage:       "run one job to its end",
+		Description: superviseHelp,
+		Hidden:      true,
+		Flags: []cli.Flag{
+			dir,
+			&cli.StringFlag{Name: "locks", Usage: "`DIR` of the leases", Value: lockDir},
+		},
+		Action: func(c *cli.Context) error { return w.supervise(c) },
+		Subcommands: []*cli.Command{
+			{
+				Name:  "logs",
+				Usage: "frames of the log",
+				Flags: []cli.Flag{
+					dir,
+					&cli.Int64Flag{Name: "from", Usage: "first byte, `N`"},
+					&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "until the job ends"},
+				},
+				Action: func(c *cli.Context) error { return w.superviseLogs(c) },
+			},
+			{
+				Name:   "ctl",
+				Usage:  "ask the supervisor",
+				Flags:  []cli.Flag{dir},
+				Action: func(c *cli.Context) error { return w.superviseControl(c) },
+			},
+		},
+	}
+}
+
+func (w *world) supervise(c *cli.Context) error {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	code, err := job.Supervise(c.Context, job.Options{
+		Dir: c.String("dir"), Locks: c.String("locks"), Self: filepath.Dir(self),
+		Stdin: w.stdin, Stdout: w.stdout, Env: w.environ(), Now: w.now, Signals: signals,
+	})
+	if err != nil {
+		w.report("error", err)
+	}
+	if code == 0 {
+		return nil
+	}
+	return exitCode(code)
+}
+
+func (w *world) superviseLogs(c *cli.Context) error {
+	dir := c.String("dir")
+	log, err := job.OpenLog(os.DirFS(dir), c.Int64("from"))
+	if c.Bool("follow") {
+		log, err = job.FollowLog(c.Context, dir, c.Int64("from"))
+	}
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	_, err = io.Copy(w.stdout, log)
+	return err
+}
+
+func (w *world) superviseControl(c *cli.Context) error {
+	if err := wantArgs(c, 1, 1, "a verb"); err != nil {
+		return err
+	}
+	state, err := w.controlJob(c.Context, c.String("dir"), c.Args().First())
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(state)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w.stdout, "%s\n", text)
+	return err
+}
+
+// controlJob carries out a verb of the control socket.
+func (w *world) controlJob(ctx context.Context, dir, verb string) (job.State, error) {
+	switch verb {
+	case string(job.OpStatus):
+		return job.Asked(ctx, dir)
+	case string(job.Stop), string(job.Interrupt), string(job.Kill):
+		return job.Control(ctx, dir, job.Request{Op: job.OpSignal, Signal: job.Signal(verb)})
+	case string(job.OpSecrets):
+		var line job.Line
+		if err := job.ReadLines(w.stdin, func(l job.Line) { line = l }); err != nil {
+			return job.State{}, err
+		}
+		if line.Secrets == nil {
+			return job.State{}, errors.New("no secrets on stdin")
+		}
+		return job.Control(ctx, dir, job.Request{Op: job.OpSecrets, Secrets: line.Secrets})
+	}
+	return job.State{}, replicate.Errorf(replicate.Usage, "unknown verb %q", verb)
+}
