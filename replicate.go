@@ -43,6 +43,7 @@ type Experiment struct {
 	Git         *Git
 	Python      *Python
 	Machine     *Machine
+	Run         *Run
 	Environment Values // captured variables, masked
 }
 
@@ -169,6 +170,13 @@ type Python struct {
 	Executable string            `json:"executable,omitempty"`
 	Packages   map[string]string `json:"packages,omitempty"` // name to version; editable installs carry "@ <commit>"
 	Imported   []string          `json:"imported,omitempty"` // names of Packages that were imported
+}
+
+// Run is how `replicate run` started an experiment.
+type Run struct {
+	Target string `json:"target,omitempty"` // the machine as given with -H, "local" for Docker here, "" for no Docker
+	Image  string `json:"image,omitempty"`  // of the container
+	Detail string `json:"detail,omitempty"` // what it waits for, or why it ended, where the status alone does not say
 }
 
 // Machine is the computer an experiment ran on.

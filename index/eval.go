@@ -304,7 +304,7 @@ func (p *plan) concluded() replicate.Status {
 // conclude returns the status a reader concludes from the stored one and the heartbeat.
 func conclude(stored replicate.Status, stands standing) replicate.Status {
 	switch {
-	case stored.Final():
+	case stored.Final(), stored == replicate.Detached: // nobody is expected to hear of a detached one
 		return stored
 	case stands != alive:
 		return replicate.Lost

@@ -188,6 +188,9 @@ func (w *blobWriter) experiment(e *replicate.Experiment) {
 		w.varint(int64(m.Cores))
 		w.varint(m.Memory)
 	}
+	if w.bool(e.Run != nil); e.Run != nil {
+		w.texts([]string{e.Run.Target, e.Run.Image, e.Run.Detail})
+	}
 }
 
 func (r *blobReader) experiment() replicate.Experiment {
@@ -217,6 +220,10 @@ func (r *blobReader) experiment() replicate.Experiment {
 		t := r.some(4)
 		e.Machine = &replicate.Machine{OS: t[0], Kernel: t[1], CPU: t[2], Driver: t[3],
 			GPUs: r.texts(), Cores: int(r.varint()), Memory: r.varint()}
+	}
+	if r.bool() {
+		t := r.some(3)
+		e.Run = &replicate.Run{Target: t[0], Image: t[1], Detail: t[2]}
 	}
 	return e
 }

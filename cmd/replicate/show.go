@@ -92,6 +92,7 @@ func (s *session) showExperiment(out *bufio.Writer, e *index.Experiment, allMetr
 		[2]string{"Git", gitText(e.Git)},
 		[2]string{"Python", pythonText(e.Python)},
 		[2]string{"Machine", machineText(e.Machine)},
+		[2]string{"Image", imageOf(e)},
 	)
 	if e.Failure != nil {
 		fmt.Fprintf(out, "\nFailure\n%s\n", strings.TrimRight(cmp.Or(e.Failure.Traceback, e.Failure.Type+": "+e.Failure.Message), "\n"))
@@ -261,6 +262,13 @@ func pythonText(p *replicate.Python) string {
 	return fmt.Sprintf("%s (%s)", p.Version, plural(int64(len(p.Packages)), "package"))
 }
 
+func imageOf(e *index.Experiment) string {
+	if e.Run == nil {
+		return ""
+	}
+	return e.Run.Image
+}
+
 func machineText(m *replicate.Machine) string {
 	if m == nil {
 		return ""
@@ -316,9 +324,10 @@ func (s *session) showJSON(out *bufio.Writer, t index.Target) error {
 		Git         *replicate.Git     `json:"git"`
 		Python      *replicate.Python  `json:"python"`
 		Machine     *replicate.Machine `json:"machine"`
+		Run         *replicate.Run     `json:"run"`
 		Environment replicate.Values   `json:"environment"`
 		Failure     *replicate.Failure `json:"error"`
-	}{t.Experiment.Git, t.Experiment.Python, t.Experiment.Machine, t.Experiment.Environment, t.Experiment.Failure})
+	}{t.Experiment.Git, t.Experiment.Python, t.Experiment.Machine, t.Experiment.Run, t.Experiment.Environment, t.Experiment.Failure})
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,8 @@ const (
 // more modules were imported.
 type look struct {
 	session *Session
-	guest   bool // who began the experiment has looked at git and the machine
+	git     bool // looks at the state of git
+	machine bool // looks at the machine
 	cancel  context.CancelFunc
 	modules chan []string // the newest list only
 	done    chan struct{}
@@ -32,11 +33,13 @@ type look struct {
 	finished bool                       // nothing more is published: the end takes what there is
 }
 
-// startLook begins to look around. python is nil for clients that are no Python.
-func startLook(s *Session, python *Python) *look {
+// startLook begins to look around, at git and the machine unless whoever began the experiment did so. python is nil for clients that are no Python.
+func startLook(s *Session, python *Python) *look { return startLookAt(s, !s.guest, !s.guest, python) }
+
+func startLookAt(s *Session, git, machine bool, python *Python) *look {
 	ctx, cancel := context.WithTimeout(context.Background(), lookDeadline)
 	l := &look{
-		session: s, guest: s.guest, cancel: cancel, modules: make(chan []string, 1), done: make(chan struct{}),
+		session: s, git: git, machine: machine, cancel: cancel, modules: make(chan []string, 1), done: make(chan struct{}),
 		fields: map[string]json.RawMessage{},
 	}
 	go func() {
@@ -48,8 +51,10 @@ func startLook(s *Session, python *Python) *look {
 
 func (l *look) run(ctx context.Context, python *Python) {
 	var probes sync.WaitGroup
-	if !l.guest {
+	if l.git {
 		probes.Go(func() { l.lookAtGit(ctx) })
+	}
+	if l.machine {
 		probes.Go(func() { l.lookAtMachine(ctx) })
 	}
 	var known library

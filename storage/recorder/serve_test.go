@@ -133,8 +133,8 @@ func recorded(t testing.TB, dir string, id replicate.ID) *standing {
 	return s
 }
 
-// points reads all points of an experiment.
-func points(t testing.TB, dir string, id replicate.ID) []repository.Point {
+// streamOf returns a stream of an experiment.
+func streamOf(t testing.TB, dir string, id replicate.ID, kind repository.StreamKind) *repository.Stream {
 	t.Helper()
 	repo := open(t, dir)
 	var rows []repository.StreamRow
@@ -143,13 +143,19 @@ func points(t testing.TB, dir string, id replicate.ID) []repository.Point {
 			t.Fatal(err)
 		}
 		for _, r := range batch.Records {
-			if r.Stream != nil && r.Stream.Experiment == id && r.Stream.Stream == repository.MetricsStream {
+			if r.Stream != nil && r.Stream.Experiment == id && r.Stream.Stream == kind {
 				rows = append(rows, *r.Stream)
 			}
 		}
 	}
+	return repo.Stream(rows)
+}
+
+// points reads all points of an experiment.
+func points(t testing.TB, dir string, id replicate.ID) []repository.Point {
+	t.Helper()
 	var all []repository.Point
-	for p, err := range repo.Stream(rows).Points(t.Context()) {
+	for p, err := range streamOf(t, dir, id, repository.MetricsStream).Points(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
 		}

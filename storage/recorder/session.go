@@ -108,6 +108,7 @@ type Session struct {
 	experiment replicate.ID
 	metric     *replicate.Metric
 	guest      bool // somebody else ends the experiment
+	alive      bool // it sends the heartbeat all the same
 	look       *look
 	points     backlog
 	stopBeat   context.CancelFunc
@@ -353,7 +354,7 @@ func (s *Session) Keep() {
 			case <-tick.C:
 			}
 			err := s.writer.Flush(ctx)
-			if !s.guest { // whoever ends the experiment says that it lives
+			if !s.guest || s.alive { // whoever ends the experiment says that it lives
 				err = errors.Join(err, s.writer.Beat(ctx))
 			}
 			if err != nil && ctx.Err() == nil {

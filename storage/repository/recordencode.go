@@ -238,6 +238,7 @@ func (r *ExperimentRow) append(e *encoder) {
 	object(e, "git", r.Git)
 	object(e, "python", r.Python)
 	object(e, "machine", r.Machine)
+	object(e, "run", r.Run)
 	e.values("environment", r.Environment)
 	e.row(r.Row)
 	e.time("before", r.Before)

@@ -281,6 +281,8 @@ func fact(c *cursor, e *replicate.Experiment, key []byte) (known bool, err error
 		e.Python, err = document[replicate.Python](c)
 	case "machine":
 		e.Machine, err = document[replicate.Machine](c)
+	case "run":
+		e.Run, err = document[replicate.Run](c)
 	case "environment":
 		e.Environment, err = c.values()
 	default:

@@ -20,6 +20,7 @@ type WriterOptions struct {
 	Ignore []string          // gitignore patterns of replicate.yaml
 	Paths  []string          // what commits save, relative to Root; nil: all of Root; empty: nothing
 	Note   func(text string) // told about files that no rule leaves out and that cannot be saved, or are torn; may be nil
+	After  time.Time         // facts that it sets count as later than this
 	Guest  bool              // somebody else ends the experiment: if this process dies, Recover publishes what is left and ends nothing
 }
 
@@ -58,7 +59,7 @@ func (s *Spool) Begin(ctx context.Context, e replicate.Experiment, o WriterOptio
 	if err != nil {
 		return nil, Snapshot{}, s.problem("begin experiment", e.ID.Short(), err)
 	}
-	w.step, w.tree = replicate.NoStep, &Tree{}
+	w.step, w.tree, w.at = replicate.NoStep, &Tree{}, o.After
 	t, err := w.begin(ctx, e)
 	if err != nil {
 		w.abandon(ctx)

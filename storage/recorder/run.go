@@ -1,0 +1,124 @@
+package recorder
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/repository"
+)
+
+// A Run is an experiment that is a command, which another machine may carry out: whoever asks for it begins it, and whoever supervises the
+// command records and ends it.
+type Run struct {
+	ID      replicate.ID // "" for a new one
+	Created time.Time    // zero for now
+	Dir     string       // where the search for the project starts
+	Command []string
+	User    string
+	Host    string // where the command runs
+	Facts   replicate.Run
+	Status  replicate.Status // at the beginning, "" for running
+	Ended   bool             // whoever has this session ends the experiment; else it lives on when the session dies
+	Git     bool             // the project is that of whoever asked for the run, with the state of git
+	Here    bool             // the command runs on this machine, which is looked at
+	After   time.Time        // facts count as later than this: the clock of this machine may be behind the one that began the experiment
+}
+
+// BeginRun records the beginning of a run in the storage of its project, with the files of the project as its code. If the storage has an experiment
+// of that id already, the one that is stored first stays.
+func BeginRun(ctx context.Context, run Run, o Options) (*Session, repository.Snapshot, error) {
+	s, e, err := openRun(ctx, &run, o)
+	if err != nil {
+		return nil, repository.Snapshot{}, err
+	}
+	if e.ID == "" {
+		if e.ID, err = replicate.NewID(o.Random); err != nil {
+			return nil, repository.Snapshot{}, err
+		}
+	}
+	s.experiment = e.ID
+	s.options.Guest = !run.Ended
+	writer, snapshot, err := s.place.spool.Begin(ctx, e, s.options)
+	if err != nil {
+		return nil, repository.Snapshot{}, err
+	}
+	s.writer, s.free = writer, s.place.spool.Free()
+	s.start(run)
+	return s, snapshot, nil
+}
+
+// AttachRun takes part in a run that another machine began. It asks the storage for nothing: what it must know of the experiment is in run.
+func AttachRun(ctx context.Context, run Run, o Options) (*Session, error) {
+	s, e, err := openRun(ctx, &run, o)
+	if err != nil {
+		return nil, err
+	}
+	s.experiment = e.ID
+	s.options.Guest = !run.Ended
+	known := repository.Standing{Experiment: &repository.ExperimentRow{Experiment: e}, Last: replicate.NoStep}
+	resume := repository.Resume{Step: replicate.NoStep, At: run.After, Standing: known}
+	if s.writer, err = s.place.spool.Attach(ctx, e.ID, resume, s.options); err != nil {
+		return nil, err
+	}
+	s.start(run)
+	return s, nil
+}
+
+// openRun opens the place of a run, and says what its experiment is.
+func openRun(ctx context.Context, run *Run, o Options) (*Session, replicate.Experiment, error) {
+	env := environment(o.Env)
+	p, err := openPlace(ctx, run.Dir, env, o)
+	if err != nil {
+		return nil, replicate.Experiment{}, err
+	}
+	s := &Session{o: o, place: p, guest: !run.Ended, metric: p.project.Config.Primary()}
+	s.setOptions(nil)
+	s.options.After = run.After
+	if run.Created.IsZero() {
+		run.Created = o.Now()
+	}
+	b := beginning{request: &request{}, env: env, place: p, session: s}
+	parent, err := b.parent(ctx)
+	if err != nil {
+		return nil, replicate.Experiment{}, err
+	}
+	return s, replicate.Experiment{
+		ID: run.ID, Created: run.Created.UTC(), User: run.User, Host: run.Host, Directory: p.project.Root, Command: maskArgs(slices.Clone(run.Command)),
+		Metric: s.metric, Parent: parent, Status: run.Status, Run: &run.Facts, Environment: env.captured(p.project.Config.Env),
+	}, nil
+}
+
+// start looks around and keeps the session going.
+func (s *Session) start(run Run) {
+	s.alive = true
+	s.look = startLookAt(s, run.Git, run.Here, nil)
+	s.Keep()
+}
+
+// ID is the experiment of the session.
+func (s *Session) ID() replicate.ID { return s.experiment }
+
+// Root is the folder of the project, and StorageURL names its storage.
+func (s *Session) Root() string { return s.place.project.Root }
+
+// StorageURL names the storage of the project.
+func (s *Session) StorageURL() string { return s.place.store.URL() }
+
+// Output records bytes that the command of a run printed. It returns nothing: what cannot be kept is told.
+func (s *Session) Output(p []byte) {
+	if err := s.writer.Output(p); err != nil {
+		s.o.Tell(Remark{Warning: "output is not recorded: " + err.Error()})
+	}
+}
+
+// SetStatus says how far the experiment has come, and what it waits for.
+func (s *Session) SetStatus(ctx context.Context, status replicate.Status, facts replicate.Run) error {
+	defer s.uploadSoon()
+	return s.writer.Set(ctx, map[string]json.RawMessage{"status": raw(status), "run": raw(facts)})
+}
+
+// Leave closes the session and leaves the experiment to whoever ends it.
+func (s *Session) Leave(ctx context.Context) error { return s.leave(ctx) }

@@ -1,0 +1,106 @@
+package recorder
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/repository"
+)
+
+// TestRunComesHome begins a run in one project, carries it out in a copy of it with a storage of its own, whose clock is behind, and copies what was
+// recorded there back: one experiment, with the commits of the script, the output and the end.
+func TestRunComesHome(t *testing.T) {
+	ctx := context.Background()
+	here, there := newProject(t), newProject(t)
+	asked, _, err := BeginRun(ctx, Run{
+		Dir: here, Command: []string{"python", "train.py"}, User: "ann", Host: "gpu1", Status: replicate.Building, Git: true,
+		Facts: replicate.Run{Target: "ben@gpu1"},
+	}, testOptions())
+	check(t, err)
+	id := asked.ID()
+	if e := recorded(t, here, id).row.Experiment; e.Status != replicate.Building || e.Run.Target != "ben@gpu1" || e.Host != "gpu1" || e.User != "ann" {
+		t.Errorf("it begins as %+v", e)
+	}
+	after := time.Now().Add(time.Hour)
+	o := testOptions()
+	supervised, _, err := BeginRun(ctx, Run{ID: id, Dir: there, Command: []string{"python", "train.py"}, User: "ann", Host: "gpu1", Ended: true, Here: true,
+		After: after}, o)
+	check(t, err)
+	check(t, asked.Leave(ctx))
+
+	o.Env["REPLICATE_EXPERIMENT_ID"] = string(id)
+	script := startWith(t, there, o)
+	if got := script.init(map[string]any{"params": map[string]any{"lr": 0.1}}); got != id {
+		t.Errorf("the script records %s instead of %s", got, id)
+	}
+	script.call("commit", map[string]any{"step": 1, "metrics": map[string]any{"loss": 0.5}})
+	script.call("end", map[string]any{"status": "finished"})
+	script.close()
+	supervised.Output([]byte("epoch 1\r"))
+	supervised.Output([]byte{0, 255, '\n'})
+	code := 0
+	check(t, supervised.Stop(ctx, replicate.Finished, &code))
+
+	for range 2 { // again it changes nothing
+		_, err = repository.OpenSpool(open(t, here), "").Copy(ctx, open(t, there), repository.CopyOptions{Only: func(e replicate.ID) bool { return e == id }})
+		check(t, err)
+	}
+	found := recorded(t, here, id)
+	if e := found.row.Experiment; e.Status != replicate.Finished || *e.ExitCode != 0 || e.Directory != here || e.Machine == nil {
+		t.Errorf("it ends as %+v", e)
+	}
+	if lr, _ := found.row.Params.Get("lr"); lr.String() != "0.1" {
+		t.Errorf("lr is %v", lr)
+	}
+	if len(found.commits) != 1 || found.commits[0].Step != 1 {
+		t.Errorf("commits are %+v", found.commits)
+	}
+	if got := output(t, here, id); got != "epoch 1\r\x00\xff\n" {
+		t.Errorf("output is %q", got)
+	}
+}
+
+// TestAttachedRunAsksNoStorage takes part in an experiment of a storage that does not answer, and lets a script of the same machine join.
+func TestAttachedRunAsksNoStorage(t *testing.T) {
+	ctx := context.Background()
+	dir := newProject(t)
+	store := newClosedStore(t)
+	id, err := replicate.NewID(rand.Reader)
+	check(t, err)
+	o := testOptions()
+	o.StorageFlag = store.URL()
+	s, err := AttachRun(ctx, Run{ID: id, Dir: dir, Command: []string{"make"}, Ended: true, Here: true}, o)
+	check(t, err)
+	o.Env["REPLICATE_EXPERIMENT_ID"] = string(id)
+	script := startWith(t, dir, o)
+	if got := script.init(nil); got != id {
+		t.Errorf("the script records %s instead of %s", got, id)
+	}
+	script.call("commit", map[string]any{"step": 1})
+	script.call("end", map[string]any{"status": "finished", "wait": 0})
+	script.close()
+	check(t, s.SetStatus(ctx, replicate.Running, replicate.Run{Target: "gpu1"}))
+	check(t, s.Stop(ctx, replicate.Failed, new(int)))
+	if w := s.place.spool.Waiting(); w.Commits != 1 {
+		t.Errorf("%d commits wait", w.Commits)
+	}
+}
+
+// output reads what the command of an experiment printed.
+func output(t *testing.T, dir string, id replicate.ID) string {
+	t.Helper()
+	var text strings.Builder
+	check(t, streamOf(t, dir, id, repository.OutputStream).WriteTo(t.Context(), &text))
+	return text.String()
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
