@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 )
 
@@ -48,6 +49,7 @@ func startChild(exe string, o order, fuse, stderr *os.File) (*child, error) {
 	defer words.Close()
 	cmd := process(exe, o.Self, serverRole)
 	cmd.Stdin, cmd.Stderr = in, stderr
+	cmd.Env = withDebug(cmd.Environ(), clearFreed)
 	cmd.ExtraFiles = []*os.File{fuse, words}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is the supervisor's
 	if err := cmd.Start(); err != nil {
@@ -67,6 +69,16 @@ func process(exe string, self []string, role string) *exec.Cmd {
 	cmd.Args[0] = self[0]
 	cmd.Dir = "/"
 	return cmd
+}
+
+// withDebug returns an environment with another setting of GODEBUG.
+func withDebug(env []string, setting string) []string {
+	for _, e := range env {
+		if given, ok := strings.CutPrefix(e, "GODEBUG="); ok && given != "" {
+			setting = given + "," + setting
+		}
+	}
+	return append(env, "GODEBUG="+setting)
 }
 
 // listen hands on the words that arrive on a pipe, and closes it at its end.

@@ -30,7 +30,7 @@ func reader(tree, mnt string) error {
 	}
 	for round := 0; ; round++ {
 		if err := readTree(tree); err != nil {
-			return fmt.Errorf("round %d: %w", round, err)
+			return fmt.Errorf("%s, round %d: %w", time.Now().UTC().Format("15:04:05.000"), round, err) // as in the log of the mount
 		}
 		if round == 0 {
 			fmt.Println("going")

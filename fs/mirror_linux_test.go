@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -48,6 +49,9 @@ func openMirror(_ context.Context, o Options) (View, error) {
 			return nil, err
 		}
 		for _, e := range entries {
+			if i == 0 && view.Noise(e.Name()) {
+				return nil, fmt.Errorf("%s: a live directory never has that", e.Name())
+			}
 			if err := v.add(filepath.Join(v.nodes[i].path, e.Name()), i); err != nil {
 				return nil, err
 			}

@@ -34,6 +34,10 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) == 2 && os.Args[1] == "aged" {
+		fmt.Print(freshPages())
+		os.Exit(0)
+	}
 	if len(os.Args) == 5 && strings.HasSuffix(os.Args[0], "/mounter") {
 		if err := asUser(os.Args[1], os.Args[2], os.Args[3], os.Args[4]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -155,7 +159,7 @@ func hostile(t testing.TB) string {
 		"plain.txt": {"hello\n", 0o644}, "empty": {"", 0o600}, "script.sh": {"#!/bin/sh\necho ran\n", 0o755}, "locked": {"no mode\n", 0},
 		"sub/deeper/x": {strings.Repeat("0123456789", 20_000), 0o640}, "sub/\xff\xfe bytes": {"not UTF-8", 0o644},
 		"new\nline 'quote\" $HOME": {"q", 0o644}, strings.Repeat("n", 255): {"long name", 0o644}, "-rf": {"dash", 0o644},
-		".hidden": {"h", 0o644}, "sticky": {"s", 0o4755}, " space ": {"s", 0o444}, "sub/.git": {"never noise below a commit", 0o644},
+		".config": {"h", 0o644}, "sub/.hidden": {"h", 0o644}, "sticky": {"s", 0o4755}, " space ": {"s", 0o444}, "sub/.git": {"never noise below a commit", 0o644},
 	}
 	for name, f := range files {
 		path := filepath.Join(dir, name)

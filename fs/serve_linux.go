@@ -67,10 +67,14 @@ const agedHeap = 128 << 20
 // ageHeap makes the heap look used, so that what is allocated from now on is cleared first, which brings its pages in. When a server is
 // killed while the kernel copies a request to it, a page that has to be brought in first cannot be any more (Linux 6.18, fuse_copy_fill):
 // the caller would see an input/output error, where otherwise the request is given to the next server. Nothing is touched here.
+// It takes clearFreed: memory that Go knows to be zero, as it gave it back to the system, is not cleared.
 func ageHeap() {
 	runtime.KeepAlive(make([]byte, agedHeap)) // which makes it be allocated
 	runtime.GC()
 }
+
+// clearFreed is the setting of GODEBUG with which Go gives memory back without knowing what is in it afterwards.
+const clearFreed = "madvdontneed=0"
 
 // connect takes up the connection on a descriptor, which stays open.
 func connect(s *server, fd int) (*fuse.Server, error) {
