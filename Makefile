@@ -2,9 +2,9 @@
 
 export CGO_ENABLED = 0
 
-# The client of Google Cloud Storage without its variant for gRPC, which we do not use: 150 packages less to build, 13 MB less of binary, 7 ms less
-# of CPU at each start.
-export GOFLAGS := $(shell go env GOFLAGS) -tags=disable_grpc_modules
+# What the libraries bring that we do not use, and what each start of the command would pay for: the variant of the client of Google Cloud Storage
+# for gRPC, its traces as web pages, manual pages of the command line and its guesses at misspelt words.
+export GOFLAGS := $(shell go env GOFLAGS) -tags=disable_grpc_modules,grpcnotrace,urfave_cli_no_docs,urfave_cli_no_suggest
 
 SOURCES = $(shell find . -name '*.go' -not -name '*_test.go') go.mod go.sum
 

@@ -127,8 +127,7 @@ func listTable(w *world, experiments []*index.Experiment, config *replicate.Conf
 	}
 	all = append(all, listColumn{name: "tags", cell: func(e *index.Experiment) string { return strings.Join(e.Tags, " ") }, shown: anyText})
 
-	cells := make([][]string, len(all))
-	onAllCores(len(all), func(i int) { cells[i] = all[i].cells(experiments) })
+	cells := cellsOf(all, experiments)
 	t := new(table)
 	for i, c := range all {
 		if c.shown == nil || c.shown(cells[i]) {
@@ -146,16 +145,30 @@ type listColumn struct {
 	shown  func(cells []string) bool // nil: always
 }
 
-func (c *listColumn) cells(experiments []*index.Experiment) []string {
-	cells := make([]string, len(experiments))
-	for i, e := range experiments {
-		if c.values == nil {
-			cells[i] = c.cell(e)
-		} else if v := c.values[i]; v != nil {
-			cells[i] = v.String()
-		}
+// cellsOf fills the columns, experiment by experiment: of each, all that is shown is then in the processor's cache.
+func cellsOf(all []listColumn, experiments []*index.Experiment) [][]string {
+	cells := make([][]string, len(all))
+	for i := range cells {
+		cells[i] = make([]string, len(experiments))
 	}
+	onAllStretches(len(experiments), func(from, to int) {
+		for row := from; row < to; row++ {
+			for i := range all {
+				cells[i][row] = all[i].text(row, experiments[row])
+			}
+		}
+	})
 	return cells
+}
+
+func (c *listColumn) text(row int, e *index.Experiment) string {
+	switch {
+	case c.values == nil:
+		return c.cell(e)
+	case c.values[row] != nil:
+		return c.values[row].String()
+	}
+	return ""
 }
 
 // commitColumns are the columns of one of the commits of each experiment.

@@ -98,6 +98,12 @@ func onAllCores(n int, f func(i int)) {
 	running.Wait()
 }
 
+// onAllStretches calls f for stretches of the numbers below n.
+func onAllStretches(n int, f func(from, to int)) {
+	const stretch = 256
+	onAllCores((n+stretch-1)/stretch, func(i int) { f(i*stretch, min(n, (i+1)*stretch)) })
+}
+
 // printable escapes what would move the cursor.
 func printable(s string) string {
 	if isPlain(s) || !strings.ContainsFunc(s, unicode.IsControl) {
