@@ -74,7 +74,6 @@ var homes = map[string]string{
 	"cloud.google.com/go":               "storage/gcs",
 	"google.golang.org/api":             "storage/gcs",
 	"github.com/johannesboyne/gofakes3": "storage/storagetest/servers",
-	"github.com/kevinburke/ssh_config":  "remote/ssh",
 	"github.com/moby/moby":              "remote/docker",
 }
 

@@ -1,0 +1,116 @@
+package ssh
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/replicate/replicate"
+)
+
+func TestSocketsAndPorts(t *testing.T) {
+	s := startSSHD(t)
+	c := s.dial("box", s.options())
+	if !strings.HasPrefix(c.HostKey(), "SHA256:") || c.User() != "root" || c.Host() != "box" {
+		t.Errorf("key %q, user %q, host %q", c.HostKey(), c.User(), c.Host())
+	}
+	for _, network := range []string{"unix", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			dial := c.DialSocket
+			if network == "tcp" {
+				dial = c.DialTCP
+			}
+			conn, err := dial(t.Context(), echo(t, network))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprintln(conn, "hello")
+			conn.(interface{ CloseWrite() error }).CloseWrite()
+			if out, err := io.ReadAll(conn); string(out) != "you said hello\ngoodbye\n" || err != nil {
+				t.Errorf("got %q, %v", out, err)
+			}
+		})
+	}
+}
+
+func TestRefusedChannels(t *testing.T) {
+	for _, tt := range []struct{ name, setting string }{
+		{"no socket", ""},
+		{"forwarding forbidden", "AllowStreamLocalForwarding no"},
+		{"all forwarding forbidden", "DisableForwarding yes"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := startSSHD(t, tt.setting)
+			c := s.dial("box", s.options())
+			path := "/no/such/socket"
+			if tt.setting != "" {
+				path = echo(t, "unix")
+			}
+			_, err := c.DialSocket(t.Context(), path)
+			if !errors.Is(err, ErrRefused) || replicate.KindOf(err) != replicate.Unavailable || !strings.HasPrefix(err.Error(), "open "+path+" on box: the host refused the channel") {
+				t.Errorf("got %v", err)
+			}
+			if out, err := c.Run(t.Context(), "echo alive"); string(out) != "alive\n" {
+				t.Errorf("the connection is not alive: %q, %v", out, err)
+			}
+		})
+	}
+}
+
+func TestDeadlinesClose(t *testing.T) {
+	s := startSSHD(t)
+	c := s.dial("box", s.options())
+	conn, err := c.DialSocket(t.Context(), echo(t, "unix"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.SetDeadline(time.Now().Add(time.Hour))
+	conn.SetDeadline(time.Time{})
+	fmt.Fprintln(conn, "hello")
+	if _, err := conn.Read(make([]byte, 100)); err != nil {
+		t.Errorf("a deadline that was taken back: %v", err)
+	}
+	conn.SetReadDeadline(time.Unix(1, 0))
+	if _, err := conn.Read(make([]byte, 100)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a deadline that passed: %v", err)
+	}
+}
+
+func TestCloseFreesReads(t *testing.T) {
+	s := startSSHD(t)
+	c := s.dial("box", s.options())
+	conn, err := c.DialSocket(t.Context(), echo(t, "unix"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	freed := make(chan error)
+	go func() {
+		_, err := conn.Read(make([]byte, 100))
+		freed <- err
+	}()
+	conn.Close()
+	if err := <-freed; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestClosedConnectionSaysSo(t *testing.T) {
+	s := startSSHD(t)
+	c := s.dial("box", s.options())
+	if err := c.Err(); err != nil {
+		t.Errorf("a connection that lives: %v", err)
+	}
+	c.Close()
+	<-c.Dead()
+	if !errors.Is(c.Err(), net.ErrClosed) {
+		t.Errorf("got %v", c.Err())
+	}
+	_, err := c.DialSocket(t.Context(), "/x")
+	wantError(t, err, replicate.Unavailable, "open /x on box: use of closed network connection", "")
+}

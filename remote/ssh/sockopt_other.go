@@ -1,0 +1,8 @@
+//go:build !linux
+
+package ssh
+
+import "net"
+
+// boundUnanswered has no counterpart here: keepalive notices a link that is gone.
+func boundUnanswered(*net.TCPConn) {}
