@@ -155,7 +155,7 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 		return args
 	}
 	i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[0]) })
-	if i < 0 || commands[i].SkipFlagParsing {
+	if i < 0 || commands[i].SkipFlagParsing || len(commands[i].Subcommands) > 0 {
 		return args
 	}
 	command := commands[i]

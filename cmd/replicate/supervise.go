@@ -67,7 +67,7 @@ func superviseCommand(w *world) *cli.Command {
 func (w *world) supervise(c *cli.Context) error {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
-	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGPIPE) // not ignored: the job would inherit that
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -87,16 +87,15 @@ func (w *world) supervise(c *cli.Context) error {
 
 func (w *world) superviseLogs(c *cli.Context) error {
 	dir := c.String("dir")
-	log, err := job.OpenLog(os.DirFS(dir), c.Int64("from"))
+	open := func() (io.ReadCloser, error) { return job.OpenLog(os.DirFS(dir), c.Int64("from")) }
 	if c.Bool("follow") {
-		log, err = job.FollowLog(c.Context, dir, c.Int64("from"))
+		open = func() (io.ReadCloser, error) { return job.FollowLog(c.Context, dir, c.Int64("from")) }
 	}
+	log, err := open()
 	if err != nil {
 		return err
 	}
-	defer log.Close()
-	_, err = io.Copy(w.stdout, log)
-	return err
+	return job.CopyWhileRead(w.stdout, log, job.WritePatience) // ends with the process
 }
 
 func (w *world) superviseControl(c *cli.Context) error {

@@ -59,13 +59,20 @@ func (f Frame) appendHeader(b []byte) []byte {
 
 // A FrameReader reads frames from an offset on.
 type FrameReader struct {
-	r    *bufio.Reader
-	next int64
+	r        *bufio.Reader
+	next     int64
+	consumed int64 // bytes of the whole frames that were read
 }
 
 // NewFrameReader returns a reader of the frames in r that yields nothing before an offset.
 func NewFrameReader(r io.Reader, from int64) *FrameReader {
 	return &FrameReader{r: bufio.NewReaderSize(r, 256<<10), next: from}
+}
+
+// restart goes on in another reader, of which consumed bytes were read before.
+func (r *FrameReader) restart(in io.Reader, next, consumed int64) {
+	r.r.Reset(in)
+	r.next, r.consumed = next, consumed
 }
 
 // Offset is where the next frame is expected. A frame that begins later shows a gap: what is between was dropped.
@@ -75,10 +82,11 @@ func (r *FrameReader) Offset() int64 { return r.next }
 // io.ErrUnexpectedEOF within one, of which nothing is returned: a reader that comes again asks at Offset. Bytes that are no frame are a Corrupt error.
 func (r *FrameReader) Next() (Frame, error) {
 	for {
-		f, err := readFrame(r.r)
+		f, n, err := readFrame(r.r)
 		if err != nil {
 			return Frame{}, err
 		}
+		r.consumed += n
 		if f.End() < r.next || f.End() == r.next && len(f.Data) > 0 {
 			continue
 		}
@@ -90,24 +98,26 @@ func (r *FrameReader) Next() (Frame, error) {
 	}
 }
 
-func readFrame(r *bufio.Reader) (Frame, error) {
+// readFrame returns a frame and its length in the log.
+func readFrame(r *bufio.Reader) (Frame, int64, error) {
 	header, err := readHeader(r)
 	if err != nil {
-		return Frame{}, err
+		return Frame{}, 0, err
 	}
+	length := int64(len(header)) + 1
 	f, n, err := parseHeader(header)
 	if err != nil {
-		return Frame{}, err
+		return Frame{}, 0, err
 	}
 	var data bytes.Buffer // grows with what is there: n may be a lie
 	if _, err := io.CopyN(&data, r, int64(n)+1); err != nil {
-		return Frame{}, torn(err)
+		return Frame{}, 0, torn(err)
 	}
 	f.Data = data.Bytes()[:n]
 	if data.Bytes()[n] != '\n' {
-		return Frame{}, replicate.Errorf(replicate.Corrupt, "the frame at %d is longer than it says", f.Offset)
+		return Frame{}, 0, replicate.Errorf(replicate.Corrupt, "the frame at %d is longer than it says", f.Offset)
 	}
-	return f, nil
+	return f, length + int64(n) + 1, nil
 }
 
 // readHeader returns a line without its newline.

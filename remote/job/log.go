@@ -1,17 +1,78 @@
 package job
 
 import (
-	"context"
-	"io"
+	"fmt"
 	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
 )
 
-// OpenLog returns the frames of the log in a job's directory from an offset on, all that are there now. The directory may be a copy.
-func OpenLog(dir fs.FS, from int64) (io.ReadCloser, error) {
-	return nil, fs.ErrNotExist
+const logName = "log"
+
+const (
+	// segmentSize is the payload of a segment.
+	segmentSize = 16 << 20
+	// keepFirst and keepLast are how much of the log is kept: how the job began, and what it did of late. What is between is dropped, a segment
+	// at a time.
+	keepFirst = 64 << 20
+	keepLast  = 1 << 30
+)
+
+// sealedSuffix is that of a segment nothing is added to any more.
+const sealedSuffix = ".gz"
+
+// A segment is a file of the log. Both files of one may be there for a moment: the sealed one is complete as soon as it has its name.
+type segment struct {
+	first  int64 // offset of its first byte
+	raw    bool
+	sealed bool
 }
 
-// FollowLog is OpenLog that waits for more until the job has ended or ctx has, or its supervisor is gone.
-func FollowLog(ctx context.Context, dir string, from int64) (io.ReadCloser, error) {
-	return nil, fs.ErrNotExist
+func segmentName(first int64) string { return fmt.Sprintf("%020d", first) }
+
+// listSegments lists the segments of a log in order. A log that is not there has none.
+func listSegments(dir fs.FS) ([]segment, error) {
+	entries, err := fs.ReadDir(dir, logName)
+	if isMissing(err) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	var list []segment
+	for _, e := range entries { // sorted: the raw one comes before the sealed one
+		name, sealed := strings.CutSuffix(e.Name(), sealedSuffix)
+		first, err := strconv.ParseInt(name, 10, 64)
+		if err != nil || segmentName(first) != name {
+			continue
+		}
+		if n := len(list); n > 0 && list[n-1].first == first {
+			list[n-1].sealed = true
+			continue
+		}
+		list = append(list, segment{first: first, raw: !sealed, sealed: sealed})
+	}
+	return list, nil
+}
+
+// segmentAt returns the segment that holds an offset, else the next one, else the last one that begins before it: what is to come follows there.
+func segmentAt(list []segment, offset int64) (segment, bool) {
+	i, found := slices.BinarySearchFunc(list, offset, func(s segment, offset int64) int { return int(min(max(s.first-offset, -1), 1)) })
+	switch {
+	case len(list) == 0:
+		return segment{}, false
+	case found:
+		return list[i], true
+	case i == 0:
+		return list[0], true
+	}
+	return list[i-1], true
+}
+
+func (s segment) path() string {
+	if s.raw {
+		return path.Join(logName, segmentName(s.first))
+	}
+	return path.Join(logName, segmentName(s.first)+sealedSuffix)
 }

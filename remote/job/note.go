@@ -7,7 +7,6 @@ type Note struct {
 	Attempt int    `json:"attempt,omitempty"` // this attempt begins
 	Say     string `json:"say,omitempty"`     // for people: what the job waits for, what went wrong beside it
 	Gap     int64  `json:"gap,omitempty"`     // so many bytes could not be written
-	Commits int    `json:"commits,omitempty"` // so many commits are there by now
 	End     *State `json:"end,omitempty"`     // the job has ended: the last frame
 }
 

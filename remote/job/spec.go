@@ -48,6 +48,23 @@ type Spec struct {
 	Secrets bool `json:"secrets,omitempty"`
 }
 
+// ParseSpec reads a spec.json.
+func ParseSpec(text []byte) (Spec, error) {
+	var s Spec
+	if err := json.Unmarshal(text, &s); err != nil {
+		return Spec{}, replicate.Errorf(replicate.Corrupt, "the description of a job: %w", err)
+	}
+	return s, s.check()
+}
+
+// check says why a job cannot be run, or nil.
+func (s Spec) check() error {
+	if len(s.Argv) == 0 || s.Argv[0] == "" {
+		return replicate.Errorf(replicate.Usage, "the job has no command")
+	}
+	return nil
+}
+
 // DefaultGrace is how long a job has to end by itself after it was asked to: enough to save a checkpoint.
 const DefaultGrace = 30 * time.Second
 
@@ -115,7 +132,7 @@ func parseLine(text []byte) (Line, bool) {
 	if len(bytes.TrimSpace(text)) == 0 || json.Unmarshal(text, &line) != nil || line.Replicate < 1 {
 		return Line{}, false
 	}
-	if line.Job == nil && line.Secrets == nil || line.Job != nil && len(line.Job.Argv) == 0 {
+	if line.Job == nil && line.Secrets == nil || line.Job != nil && line.Job.check() != nil {
 		return Line{}, false
 	}
 	return line, true

@@ -2,9 +2,11 @@ package job
 
 import (
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/replicate/replicate"
@@ -60,6 +62,17 @@ type Unsent struct {
 // Ended reports whether the job has ended; its commits may still be on their way.
 func (s State) Ended() bool { return s.Status != "" }
 
+// Gone returns what the state of a job is if its supervisor is gone: it has crashed, unless it had ended.
+func (s State) Gone() State {
+	if !s.Ended() {
+		s.Status, s.ExitCode, s.Reason = replicate.Crashed, ExitSignal+int(syscall.SIGKILL), reasonGone
+	}
+	s.Phase = Exited
+	return s
+}
+
+const reasonGone = "the supervisor was killed"
+
 const (
 	statusName = "status.json"
 	specName   = "spec.json"
@@ -83,18 +96,38 @@ func ReadState(dir fs.FS) (State, error) {
 	return ParseState(text)
 }
 
-// replace writes a file of JSON so that it is the old one or the new one at any time.
+// replace writes a file of JSON so that it is the old one or the new one at any time. On a full disk, where there is no room for another
+// file, the old one is overwritten.
 func replace(path string, value any) error {
 	text, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
+	if err = swap(path, append(text, '\n')); errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		err = overwrite(path, append(text, '\n'))
+	}
+	return err
+}
+
+func overwrite(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(text, 0)
+	if err == nil {
+		err = f.Truncate(int64(len(text)))
+	}
+	return errors.Join(err, f.Close())
+}
+
+func swap(path string, text []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // gone if it was renamed
-	_, err = f.Write(append(text, '\n'))
+	_, err = f.Write(text)
 	if err == nil {
 		err = f.Sync()
 	}

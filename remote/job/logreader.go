@@ -1,0 +1,216 @@
+package job
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+)
+
+const (
+	// followEvery is how often a follower looks for more: soon enough for a progress bar, and 50 cheap reads a second.
+	followEvery = 20 * time.Millisecond
+	// lookEvery is after how many of these it looks whether the job has ended.
+	lookEvery = 10
+)
+
+// OpenLog returns the frames of the log in a job's directory from an offset on, all whole ones that are there now. The directory may be a copy.
+func OpenLog(dir fs.FS, from int64) (io.ReadCloser, error) {
+	return &logReader{dir: dir, next: from, wait: func() error { return io.EOF }}, nil
+}
+
+// FollowLog is OpenLog that waits for more until the job has ended or ctx has, or its supervisor is gone.
+func FollowLog(ctx context.Context, dir string, from int64) (io.ReadCloser, error) {
+	if _, err := os.Stat(dir); err != nil {
+		return nil, err
+	}
+	f := &follower{ctx: ctx, dir: dir, tick: time.NewTicker(followEvery)}
+	f.log = &logReader{dir: os.DirFS(dir), next: from, wait: f.wait}
+	return f, nil
+}
+
+// A follower is a logReader that waits.
+type follower struct {
+	ctx   context.Context
+	dir   string
+	log   *logReader
+	tick  *time.Ticker
+	looks int
+	over  bool // nothing is added any more: what is read now is all
+}
+
+func (f *follower) Read(p []byte) (int, error) { return f.log.Read(p) }
+
+func (f *follower) Close() error {
+	f.tick.Stop()
+	return f.log.Close()
+}
+
+// wait returns when it is worth to look again, or io.EOF.
+func (f *follower) wait() error {
+	if f.over {
+		return io.EOF
+	}
+	if f.looks++; f.looks%lookEvery == 1 {
+		state, err := ReadState(os.DirFS(f.dir))
+		if f.over = err == nil && state.Ended() || !alive(f.dir); f.over {
+			return nil // what came before the end may not be read yet
+		}
+	}
+	select {
+	case <-f.ctx.Done():
+		return f.ctx.Err()
+	case <-f.tick.C:
+		return nil
+	}
+}
+
+// A logReader reads the segments of a log one after another and yields whole frames.
+type logReader struct {
+	dir  fs.FS
+	next int64        // the offset of the next frame, or more
+	wait func() error // called when there is no more: nil to look again
+
+	file     fs.File
+	frames   *FrameReader
+	segment  segment
+	position int64 // in the file, after the last whole frame
+	complete bool  // a later segment exists: nothing is added to this one
+
+	pending bytes.Buffer
+	err     error
+}
+
+func (r *logReader) Read(p []byte) (int, error) {
+	for r.pending.Len() == 0 && r.err == nil {
+		r.err = r.step()
+	}
+	if r.pending.Len() > 0 {
+		return r.pending.Read(p)
+	}
+	return 0, r.err
+}
+
+// Close ends the reading.
+func (r *logReader) Close() error {
+	if r.file == nil {
+		return nil
+	}
+	file := r.file
+	r.file = nil
+	return file.Close()
+}
+
+// step takes one frame, opens a segment, or waits.
+func (r *logReader) step() error {
+	if r.file == nil {
+		opened, err := r.open()
+		if err != nil || opened {
+			return err
+		}
+		return r.wait()
+	}
+	frame, err := r.frames.Next()
+	switch {
+	case err == nil:
+		r.next, r.position = frame.End(), r.frames.consumed
+		r.pending.Reset()
+		r.pending.Write(frame.Append(r.pending.AvailableBuffer()))
+		return nil
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return err
+	}
+	return r.more()
+}
+
+// open opens the segment of the next frame.
+func (r *logReader) open() (bool, error) {
+	for {
+		list, err := listSegments(r.dir)
+		if err != nil {
+			return false, err
+		}
+		s, ok := segmentAt(list, r.next)
+		if !ok {
+			return false, nil
+		}
+		err = r.start(s, s == list[len(list)-1])
+		if isMissing(err) {
+			continue // it was sealed or dropped just now
+		}
+		return err == nil, err
+	}
+}
+
+// start begins to read a segment.
+func (r *logReader) start(s segment, last bool) error {
+	file, err := r.dir.Open(s.path())
+	if err != nil {
+		return err
+	}
+	var in io.Reader = file
+	if !s.raw {
+		if in, err = gzip.NewReader(file); err != nil {
+			file.Close()
+			return err
+		}
+	}
+	r.file, r.segment, r.position, r.complete = file, s, 0, !s.raw || !last
+	r.frames = NewFrameReader(in, r.next)
+	return nil
+}
+
+// more is for the end of a segment: it goes on to the next one, or waits and reads again from the last whole frame on.
+func (r *logReader) more() error {
+	if r.complete {
+		next, err := r.after()
+		if err != nil {
+			return err
+		}
+		r.Close()
+		if !next {
+			return r.wait()
+		}
+		return nil
+	}
+	later, err := r.after()
+	if err != nil {
+		return err
+	}
+	if r.complete = later; !later { // what was written before the next segment began is read first
+		if err := r.wait(); err != nil {
+			return err
+		}
+	}
+	if seeker, ok := r.file.(io.Seeker); ok {
+		if _, err := seeker.Seek(r.position, io.SeekStart); err != nil {
+			return err
+		}
+		r.frames.restart(r.file, r.next, r.position)
+		return nil
+	}
+	return io.EOF // a copy that does not grow
+}
+
+// after reports whether there is a later segment, and makes it the one to open.
+func (r *logReader) after() (bool, error) {
+	list, err := listSegments(r.dir)
+	if err != nil {
+		return false, err
+	}
+	for _, s := range list {
+		if s.first > r.segment.first {
+			if r.complete {
+				r.next = max(r.next, s.first)
+			}
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
