@@ -36,15 +36,21 @@ func Program(t testing.TB, name string) string {
 // Tool returns the path of a server that .ci/tool built, or ends the test.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
-	caches, err := os.UserCacheDir()
-	if err != nil {
-		Missing(t, name+": "+err.Error())
-	}
-	found, err := filepath.Glob(filepath.Join(caches, "replicate-test", name+"-v*"))
+	found, err := filepath.Glob(filepath.Join(Caches(t), name+"-v*"))
 	if err != nil || len(found) == 0 {
 		Missing(t, name+" (.ci/tool "+name+" builds it)")
 	}
 	return found[len(found)-1]
+}
+
+// Caches returns a directory for what is made once per machine, outside of the tree: where .ci/tool puts its servers.
+func Caches(t testing.TB) string {
+	t.Helper()
+	caches, err := os.UserCacheDir()
+	if err != nil {
+		Missing(t, "a directory for caches: "+err.Error())
+	}
+	return filepath.Join(caches, "replicate-test")
 }
 
 // Bucket returns the real bucket of a scheme, s3 or gs, that tests may use as well: one of the URLs in the environment variable
