@@ -27,7 +27,7 @@ func (w *world) join(c *cli.Context, join joinFunc) (*recorder.Session, error) {
 	if d := c.String("source-directory"); d != "" {
 		dir = w.abs(d)
 	}
-	o := w.recorderOptions(c)
+	o := w.recorderOptions(c.String("storage-url"))
 	if o.StorageFlag != "" {
 		url, err := project.URL(o.StorageFlag, w.dir)
 		if err != nil {

@@ -34,21 +34,25 @@ func recordCommand(w *world) *cli.Command {
 			if err != nil {
 				return err
 			}
-			o := w.recorderOptions(c)
+			o := w.recorderOptions(c.String("storage-url"))
 			o.Opened = complainTo
 			return recorder.Serve(c.Context, in, out, o)
 		},
 	}
 }
 
-// recorderOptions are what a recorder should know of this process. It tells people on stderr.
-func (w *world) recorderOptions(c *cli.Context) recorder.Options {
+// recorderOptions are what a recorder should know of this process, and the storage asked for, "" if none is. It tells people on stderr.
+func (w *world) recorderOptions(storage string) recorder.Options {
 	env := map[string]string{}
 	for _, pair := range w.environ() {
 		name, value, _ := strings.Cut(pair, "=")
 		env[name] = value
 	}
-	return recorder.Options{StorageFlag: c.String("storage-url"), Env: env, Now: w.now, Random: rand.Reader, Tell: w.tell, Upload: startUploaders}
+	o := recorder.Options{StorageFlag: storage, Env: env, Now: w.now, Random: rand.Reader, Tell: w.tell, Upload: startUploaders}
+	if env["REPLICATE_UPLOADER"] == "none" {
+		o.Upload = nil // a supervisor has the credentials, and sends
+	}
+	return o
 }
 
 // tell prints what a recorder has to say.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -73,8 +72,16 @@ func (w *world) supervise(c *cli.Context) error {
 		return err
 	}
 	code, err := job.Supervise(c.Context, job.Options{
-		Dir: c.String("dir"), Locks: c.String("locks"), Self: filepath.Dir(self),
+		Dir: c.String("dir"), Locks: c.String("locks"), Self: self,
 		Stdin: w.stdin, Stdout: w.stdout, Env: w.environ(), Now: w.now, Signals: signals,
+		Record: func(ctx context.Context, spec job.Spec, secrets job.Secrets, tell func(string)) (job.Recorder, error) {
+			setStorage(secrets)
+			return w.recordJob(ctx, spec, tell)
+		},
+		Outbox: func(ctx context.Context, spec job.Spec, secrets job.Secrets) (job.Outbox, error) {
+			setStorage(secrets)
+			return w.jobOutbox(ctx, spec)
+		},
 	})
 	if err != nil {
 		w.report("error", err)

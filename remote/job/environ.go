@@ -69,9 +69,10 @@ func jobVariables(o Options, spec Spec, secrets Secrets, attempt int, gpus *[]st
 
 // addOurs puts our programs at the end of PATH, and our Python package before others, so that both are of one version.
 func (v variables) addOurs(self string) {
-	v["PATH"] = join(v["PATH"], self)
-	v["REPLICATE_BINARY"] = filepath.Join(self, "replicate")
-	if python := filepath.Join(filepath.Dir(self), "python"); isDir(filepath.Join(python, "replicate")) {
+	bin := filepath.Dir(self)
+	v["PATH"] = join(v["PATH"], bin)
+	v["REPLICATE_BINARY"] = self
+	if python := filepath.Join(filepath.Dir(bin), "python"); isDir(filepath.Join(python, "replicate")) {
 		v["PYTHONPATH"] = join(python, v["PYTHONPATH"])
 	}
 }

@@ -92,7 +92,7 @@ func (s *supervisor) settle(ctx context.Context, spec Spec) (err error) {
 
 // begin waits for everything the job needs, and runs it. What it returns is how it ended; an error, that it could not be run.
 func (s *supervisor) begin(ctx context.Context, spec Spec) (ending, error) {
-	if spec.Secrets && !s.await(s.trusted, ReasonSecrets) {
+	if spec.Secrets && !s.await(ctx, s.trusted, ReasonSecrets) {
 		return s.asks.why().early(), nil
 	}
 	if err := s.openBooks(ctx, spec); err != nil {
@@ -101,7 +101,7 @@ func (s *supervisor) begin(ctx context.Context, spec Spec) (ending, error) {
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer s.onStop(cancel)()
-	gpus, err := s.leases.acquire(waiting, spec, func(reason string) { s.wait(reason) })
+	gpus, err := s.leases.acquire(waiting, spec, func(reason string) { s.wait(ctx, reason) })
 	switch {
 	case err != nil && s.asks.why() != "":
 		return s.asks.why().early(), nil
@@ -116,7 +116,7 @@ func (s *supervisor) begin(ctx context.Context, spec Spec) (ending, error) {
 func (s *supervisor) openBooks(ctx context.Context, spec Spec) error {
 	secrets := s.secret()
 	if spec.Record && s.Record != nil {
-		recorder, err := s.Record(ctx, spec, secrets)
+		recorder, err := s.Record(ctx, spec, secrets, s.tell)
 		if err != nil {
 			return fmt.Errorf("record experiment %s: %w", spec.Experiment.Short(), err)
 		}
@@ -152,7 +152,7 @@ func (s *supervisor) secret() Secrets {
 }
 
 // wait says that the job waits, once for each reason.
-func (s *supervisor) wait(reason string) {
+func (s *supervisor) wait(ctx context.Context, reason string) {
 	s.mu.Lock()
 	known := s.state.Phase == Waiting && s.state.Reason == reason
 	s.mu.Unlock()
@@ -161,16 +161,16 @@ func (s *supervisor) wait(reason string) {
 	}
 	s.phase(Waiting, reason)
 	s.scribe.say("waiting: %s", reason)
-	s.scribe.recording("record that the job waits", func(r Recorder) error { return r.Status(replicate.Waiting) })
+	s.scribe.recording("record that the job waits", func(r Recorder) error { return r.Status(ctx, replicate.Waiting, reason) })
 }
 
 // await waits for a channel to be closed. It returns false if the job was asked to end before.
-func (s *supervisor) await(c <-chan struct{}, reason string) bool {
+func (s *supervisor) await(ctx context.Context, c <-chan struct{}, reason string) bool {
 	select {
 	case <-c:
 		return true
 	default:
-		s.wait(reason)
+		s.wait(ctx, reason)
 	}
 	select {
 	case <-c:
@@ -211,7 +211,7 @@ func (s *supervisor) attempts(ctx context.Context, spec Spec, gpus *[]string) en
 		reason := fmt.Sprintf("attempt %d of %d ended with exit code %d, the next begins in %s", attempt, spec.Retries+1, end.code, pause)
 		over := make(chan struct{})
 		timer := time.AfterFunc(pause, func() { close(over) })
-		if !s.await(over, reason) {
+		if !s.await(ctx, over, reason) {
 			timer.Stop()
 			return s.asks.why().early()
 		}
@@ -275,7 +275,7 @@ func (s *supervisor) attempt(ctx context.Context, spec Spec, n int, gpus *[]stri
 		listener.finish()
 		return s.refuse(err)
 	}
-	s.scribe.recording("record that the job runs", func(r Recorder) error { return r.Status(replicate.Running) })
+	s.scribe.recording("record that the job runs", func(r Recorder) error { return r.Status(ctx, replicate.Running, "") })
 	s.accompany(process, spec)
 	process.sweep()
 	listener.finish()
@@ -343,7 +343,7 @@ func (s *supervisor) end(ctx context.Context, spec Spec, e ending) {
 	if spec.Commit {
 		s.scribe.recording("commit the working directory", func(r Recorder) error { return r.Commit(ctx) })
 	}
-	s.scribe.recording("record the end", func(r Recorder) error { return r.End(e.status, e.code) })
+	s.scribe.recording("record the end", func(r Recorder) error { return r.End(ctx, e.status, e.code, e.reason) })
 	s.scribe.do(func() { s.scribe.recorder = nil })
 	state := s.now()
 	state.Phase, state.Reason, state.Finished = Uploading, e.reason, s.Now()

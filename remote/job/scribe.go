@@ -25,7 +25,6 @@ type scribe struct {
 	log      *logWriter
 	recorder Recorder // nil until recording has begun
 	recorded int64
-	broken   bool // recording output failed, which was said
 
 	free  chan []byte
 	work  chan piece
@@ -95,18 +94,14 @@ func (s *scribe) recording(what string, f func(Recorder) error) {
 
 // record adds output to the experiment.
 func (s *scribe) record(text []byte) {
-	if s.recorder == nil || s.broken {
+	if s.recorder == nil || s.recorded > maxRecorded {
 		return
 	}
-	var err error
 	if s.recorded += int64(len(text)); s.recorded > maxRecorded {
-		err = fmt.Errorf("there is more than %d MB of it", maxRecorded>>20)
-	} else {
-		err = s.recorder.Output(text)
+		s.log.note(Note{Say: fmt.Sprintf("output beyond %d MB is not recorded", maxRecorded>>20)})
+		return
 	}
-	if s.broken = err != nil; s.broken {
-		s.log.note(Note{Say: "the rest of the output is not recorded: " + err.Error()})
-	}
+	s.recorder.Output(text)
 }
 
 // A listener reads the pipes of one attempt.

@@ -43,6 +43,11 @@ type Spec struct {
 	Host    string   `json:"host,omitempty"` // the host as typed
 	Target  string   `json:"target,omitempty"`
 	Command []string `json:"command,omitempty"` // as it is recorded; Argv if empty
+	Image   string   `json:"image,omitempty"`   // of the container
+
+	// Created is when the experiment began by the client's clock; what is recorded here counts as later than After.
+	Created time.Time `json:"created,omitzero"`
+	After   time.Time `json:"after,omitzero"`
 
 	// Secrets is set when the job cannot run without secrets: a supervisor that was started again waits for them.
 	Secrets bool `json:"secrets,omitempty"`

@@ -52,7 +52,8 @@ type State struct {
 
 // Unsent is what waits on the machine of a job to be sent to a bucket.
 type Unsent struct {
-	Commits int    `json:"commits,omitempty"`
+	Records int    `json:"records,omitempty"` // commits, the end, streams
+	Commits int    `json:"commits,omitempty"` // among them
 	Bytes   int64  `json:"bytes,omitempty"`
 	Problem string `json:"problem,omitempty"` // why it is not sent
 	// Attach is set when newer credentials would help, which a client can send.

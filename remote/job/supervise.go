@@ -21,16 +21,17 @@ const (
 	ExitSignal        = 128 // and the number of the signal
 )
 
-// A Recorder writes a job's life into its experiment. It is called by one goroutine at a time; an error is told to people and stops nothing.
+// A Recorder writes a job's life into its experiment. It is called by one goroutine at a time, and must wait for local disk at most. Its
+// errors are told to people and stop nothing.
 type Recorder interface {
-	// Status says how far the job is: waiting, running.
-	Status(replicate.Status) error
-	// Output adds to the recorded output. It must wait for local disk at most.
-	Output([]byte) error
+	// Status says how far the job is: waiting, running. detail says for what it waits.
+	Status(ctx context.Context, status replicate.Status, detail string) error
+	// Output adds to the recorded output.
+	Output([]byte)
 	// Commit makes one commit of the working directory, if the experiment has none.
 	Commit(context.Context) error
-	// End records the end and releases the recorder.
-	End(status replicate.Status, exitCode int) error
+	// End records the end and closes the recorder. detail is what the code does not say.
+	End(ctx context.Context, status replicate.Status, exitCode int, detail string) error
 }
 
 // An Outbox is what the commits of a job go through when its storage is a bucket.
@@ -47,13 +48,14 @@ type Outbox interface {
 type Options struct {
 	Dir    string // the job's
 	Locks  string // of leases, shared by all jobs of the machine
-	Self   string // directory of our own binary and, beside it, of the Python package: for PATH and PYTHONPATH
+	Self   string // our own binary, for PATH; "../python" of its directory, if there is one, is for PYTHONPATH
 	Stdin  io.Reader
 	Stdout io.Writer // gets the first frames; may be nil
 	Env    []string  // name=value: what the job's environment is made of
 
-	// Record begins recording, when the job is known; nil records nothing. It is called as the job's user.
-	Record func(context.Context, Spec, Secrets) (Recorder, error)
+	// Record begins recording, when the job is known; nil records nothing. It is called as the job's user. tell says something to people; it may
+	// be called at any time, and does not wait.
+	Record func(ctx context.Context, spec Spec, secrets Secrets, tell func(string)) (Recorder, error)
 	// Outbox opens what the commits of a job go through, nil if its storage is local. It may be nil.
 	Outbox func(context.Context, Spec, Secrets) (Outbox, error)
 	// Now is the clock.
@@ -100,6 +102,7 @@ type supervisor struct {
 	reaper *reaper
 	leases *leases
 	begun  State // what an earlier supervisor left
+	told   chan string
 
 	background sync.WaitGroup // what listens and sends
 
@@ -126,7 +129,7 @@ func open(o Options) (*supervisor, error) {
 	}
 	s := &supervisor{
 		Options: o, lock: lock, asks: newAsks(), reaper: newReaper(),
-		known: make(chan struct{}), trusted: make(chan struct{}), leave: make(chan struct{}),
+		told: make(chan string, maxTold), known: make(chan struct{}), trusted: make(chan struct{}), leave: make(chan struct{}),
 	}
 	if err := s.recover(); err != nil {
 		s.close()
@@ -195,6 +198,7 @@ func (s *supervisor) listen(ctx context.Context) {
 	}
 	s.background.Go(func() { s.reaper.run(ctx) })
 	s.background.Go(func() { s.hear(ctx) })
+	s.background.Go(func() { s.pass(ctx) })
 	s.background.Go(func() {
 		controller, err := serve(s.Dir, s.answer)
 		if err != nil {
@@ -230,6 +234,38 @@ func (s *supervisor) goAway() {
 	if s.state.Ended() && !s.left {
 		s.left = true
 		close(s.leave)
+	}
+}
+
+const (
+	// maxTold is how much the recorder may tell at once; more of it is dropped.
+	maxTold = 64
+	// tellAgain is how often the same is told.
+	tellAgain = time.Minute
+)
+
+// tell passes on what the recorder has for people.
+func (s *supervisor) tell(text string) {
+	select {
+	case s.told <- text:
+	default:
+	}
+}
+
+// pass writes what the recorder tells into the log.
+func (s *supervisor) pass(ctx context.Context) {
+	last := map[string]time.Time{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case text := <-s.told:
+			now := s.Now()
+			if at, ok := last[text]; !ok || now.Sub(at) > tellAgain {
+				last[text] = now
+				s.scribe.say("%s", text)
+			}
+		}
 	}
 }
 

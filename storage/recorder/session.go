@@ -266,6 +266,12 @@ func (s *Session) Commit(ctx context.Context, c repository.CommitRequest) (repos
 	return row, snapshot, errors.Join(err, w.End(ctx, "", nil))
 }
 
+// Committed reports whether the experiment has a commit, of whoever takes part in it.
+func (s *Session) Committed(ctx context.Context) (bool, error) {
+	found, err := s.place.findExperiment(ctx, string(s.experiment))
+	return err == nil && len(found.commits) > 0, err
+}
+
 // End ends the session, and with it the experiment unless somebody else ends it. Fields are facts that are stored with the end.
 func (s *Session) End(ctx context.Context, status replicate.Status, fields map[string]json.RawMessage) error {
 	defer s.upload()
