@@ -226,6 +226,21 @@ func (h *Host) RestartDocker(t testing.TB, args ...string) {
 	}
 }
 
+// Link lays a bad line to the host's sshd until the test ends: what ssh calls by the line's name. There is none to rh2.
+func (h *Host) Link(t testing.TB, quality Quality) *Link {
+	t.Helper()
+	if h.cable == "" {
+		t.Fatalf("there is no way from here to %s", h.Name)
+	}
+	link := NewLink(t, h.Address+":22", quality)
+	_, port, _ := net.SplitHostPort(link.Addr)
+	link.Name = h.Name + "-" + port
+	if err := h.lab.know(h, link.Name, port); err != nil {
+		t.Fatal(err)
+	}
+	return link
+}
+
 // Freeze takes the cable between this machine and rh1 out: nothing arrives, and nothing tells so. Thaw puts it back; the end of the test does, too.
 func (h *Host) Freeze(t testing.TB) {
 	t.Helper()

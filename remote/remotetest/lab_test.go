@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/replicate/replicate/remote/remotetest"
 )
@@ -133,4 +134,31 @@ func TestDialReachesTheEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
+}
+
+func TestLinkToAHostHasAName(t *testing.T) {
+	l := lab(t)
+	h := l.Hosts[0]
+	link := h.Link(t, remotetest.Quality{Latency: 5 * time.Millisecond})
+	if got := ssh(t, l, link.Name, "hostname"); got != h.Name || link.Connections() != 1 {
+		t.Errorf("%q after %d connections", got, link.Connections())
+	}
+}
+
+func TestFakeGPUs(t *testing.T) {
+	l := lab(t)
+	h := l.Hosts[0]
+	h.GPUs(t, 3)
+	query := "nvidia-smi --query-gpu=uuid,memory.total --format=csv,noheader,nounits"
+	want := remotetest.GPU(0) + ", 81559\n" + remotetest.GPU(1) + ", 81559\n" + remotetest.GPU(2) + ", 81559"
+	if got := ssh(t, l, h.Name, query); got != want {
+		t.Errorf("on the host nvidia-smi says\n%s\nwant\n%s", got, want)
+	}
+	if got := ssh(t, l, h.Name, "cat /proc/driver/nvidia/version"); !strings.Contains(got, remotetest.Driver) {
+		t.Errorf("the driver says %q", got)
+	}
+	got := h.Docker(t, "run", "--rm", "--network", "none", "--gpus", `"device=`+remotetest.GPU(1)+`"`, remotetest.Image, "nvidia-smi", "-L")
+	if want := "GPU 1: Fake H100 (UUID: " + remotetest.GPU(1) + ")\n"; got != want {
+		t.Errorf("in a container nvidia-smi says %q, want %q", got, want)
+	}
 }

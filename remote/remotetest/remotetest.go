@@ -252,6 +252,16 @@ func (l *Lab) writeConfig() error {
 	return errors.Join(os.WriteFile(l.Config(), []byte(config.String()), 0o600), os.WriteFile(l.KnownHosts(), []byte(known.String()), 0o600))
 }
 
+// know tells ssh a name for a port of this machine, behind which a host is.
+func (l *Lab) know(h *Host, name, port string) error {
+	config, err := os.OpenFile(l.Config(), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(config, "Host %s\n\tHostName 127.0.0.1\n\tPort %s\n\tHostKeyAlias %s\n", name, port, h.Name)
+	return errors.Join(err, config.Close())
+}
+
 // run runs a program and returns what it prints; what it complains of is in the error.
 func run(argv ...string) (string, error) {
 	return finish(exec.Command(argv[0], argv[1:]...))
