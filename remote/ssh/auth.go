@@ -62,8 +62,8 @@ func (l *login) next(state *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	if l.onlyOpenSSH() {
 		return nil, errOpenSSH
 	}
-	for _, method := range []string{"keyboard-interactive", "password"} {
-		if l.o.Ask != nil && !l.c.batch && slices.Contains(l.allowed, method) && slices.Contains(l.c.methods, method) && l.asked[method] < l.c.prompts {
+	for _, method := range l.c.methods {
+		if l.o.Ask != nil && !l.c.batch && slices.Contains(l.allowed, method) && l.asked[method] < l.c.prompts {
 			l.asked[method]++
 			return l.interactive(method), nil
 		}

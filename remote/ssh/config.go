@@ -25,7 +25,7 @@ type config struct {
 	identities, certificates []string // files; the one that was asked for comes first
 	agent                    string   // socket, "" for none
 	identitiesOnly           bool
-	methods                  []string // of password and keyboard-interactive, those that are not turned off
+	methods                  []string // of keyboard-interactive and password, in this order, those that are not turned off
 	prompts                  int      // how often a password is asked for
 	gssapi                   bool
 	pkcs11                   string
@@ -112,10 +112,11 @@ func newConfig(a Address, s settings, o Options) (*config, error) {
 	if n := number(s.get("connecttimeout"), 0); n > 0 {
 		c.patience = time.Duration(n) * time.Second
 	}
-	for method, key := range map[string]string{"password": "passwordauthentication", "keyboard-interactive": "kbdinteractiveauthentication"} {
-		if s.get(key) == "" || s.is(key) {
-			c.methods = append(c.methods, method)
-		}
+	if key := "kbdinteractiveauthentication"; s.get(key) == "" || s.is(key) {
+		c.methods = append(c.methods, "keyboard-interactive")
+	}
+	if key := "passwordauthentication"; s.get(key) == "" || s.is(key) {
+		c.methods = append(c.methods, "password")
 	}
 	var err error
 	if c.jumps, err = jumps(s.path("proxyjump")); err != nil {

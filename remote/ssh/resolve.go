@@ -15,7 +15,7 @@ import (
 )
 
 // resolvePatience bounds ssh -G, which takes 10 ms unless a command of Match exec hangs.
-const resolvePatience = 5 * time.Second
+var resolvePatience = 5 * time.Second
 
 // maxHops bounds a chain of jump hosts, so that one that goes in circles ends.
 const maxHops = 8
