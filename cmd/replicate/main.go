@@ -42,6 +42,10 @@ func commands(w *world) []*cli.Command {
 		logCommand(w),
 		commitCommand(w),
 		stopCommand(w),
+		runCommand(w),
+		attachCommand(w),
+		logsCommand(w),
+		pullCommand(w),
 		uploadCommand(w),
 		recordCommand(w),
 		versionCommand(w),
@@ -177,6 +181,8 @@ func flagsFirst(commands []*cli.Command, args []string) []string {
 			}
 			flags = append(flags, args[1])
 			args = args[1:]
+		case command.Name == runName: // the flags of the command that it runs are not ours
+			return append(append(flags, "--"), args...)
 		default:
 			rest = append(rest, arg)
 		}

@@ -42,7 +42,7 @@ func superviseCommand(w *world) *cli.Command {
 			&cli.StringFlag{Name: "locks", Usage: "`DIR` of the leases", Value: lockDir},
 		},
 		Action: func(c *cli.Context) error { return w.supervise(c) },
-		Subcommands: []*cli.Command{
+		Subcommands: append(superviseEnds(w), []*cli.Command{
 			{
 				Name:  "logs",
 				Usage: "frames of the log",
@@ -59,7 +59,7 @@ func superviseCommand(w *world) *cli.Command {
 				Flags:  []cli.Flag{dir},
 				Action: func(c *cli.Context) error { return w.superviseControl(c) },
 			},
-		},
+		}...),
 	}
 }
 

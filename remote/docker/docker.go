@@ -42,9 +42,11 @@ type Engine struct {
 // Open asks an engine which API it speaks: one round trip. The Dialer's own error is in the chain of what Open returns.
 func Open(ctx context.Context, dial Dialer) (*Engine, error) {
 	e := &Engine{}
+	var plain http.Protocols // a transport that knows HTTP/2 has a configuration for TLS, from which the client concludes that it is to speak it
+	plain.SetHTTP1(true)
 	api, err := client.New(
 		client.WithHTTPClient(&http.Client{
-			Transport:     &http.Transport{MaxIdleConns: idleConnections, MaxIdleConnsPerHost: idleConnections},
+			Transport:     &http.Transport{MaxIdleConns: idleConnections, MaxIdleConnsPerHost: idleConnections, Protocols: &plain},
 			CheckRedirect: client.CheckRedirect,
 		}),
 		client.WithHost("tcp://"+client.DummyHost),

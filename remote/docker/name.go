@@ -50,4 +50,5 @@ const (
 	KindChunks = "chunks" // volume of chunks
 	KindCache  = "cache"  // volume of caches
 	KindLocks  = "locks"  // volume of leases
+	KindPull   = "pull"   // container that serves the volume of a run that has ended
 )

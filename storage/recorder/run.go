@@ -93,10 +93,13 @@ func openRun(ctx context.Context, run *Run, o Options) (*Session, replicate.Expe
 
 // start looks around and keeps the session going.
 func (s *Session) start(run Run) {
-	s.alive = true
+	s.alive, s.created = true, run.Created
 	s.look = startLookAt(s, run.Git, run.Here, nil)
 	s.Keep()
 }
+
+// Created is when the experiment of a run began.
+func (s *Session) Created() time.Time { return s.created }
 
 // ID is the experiment of the session.
 func (s *Session) ID() replicate.ID { return s.experiment }
@@ -122,3 +125,33 @@ func (s *Session) SetStatus(ctx context.Context, status replicate.Status, facts 
 
 // Leave closes the session and leaves the experiment to whoever ends it.
 func (s *Session) Leave(ctx context.Context) error { return s.leave(ctx) }
+
+// Settle gives an experiment of to the end that it has in from, where it was recorded, if it has none. Facts are ordered by time, and those of a machine whose
+// clock is behind count for nothing beside what was said here meanwhile. It returns the experiment as it stands then.
+func Settle(ctx context.Context, to, from *repository.Repository, id replicate.ID) (replicate.Experiment, error) {
+	there, err := findExperiment(ctx, from, string(id))
+	if err != nil {
+		return replicate.Experiment{}, err
+	}
+	here, err := findExperiment(ctx, to, string(id))
+	if err != nil {
+		return replicate.Experiment{}, err
+	}
+	end := there.row.Experiment
+	if !end.Status.Final() || here.row.Status.Final() {
+		return here.row.Experiment, nil
+	}
+	at, err := to.Now(ctx)
+	if err != nil {
+		return replicate.Experiment{}, err
+	}
+	if last := here.resume().At; !at.After(last) {
+		at = last.Add(time.Millisecond)
+	}
+	fields := map[string]json.RawMessage{"status": raw(end.Status), "ended": raw(end.Ended), "exit_code": raw(end.ExitCode), "error": raw(end.Failure)}
+	if err := to.Append(ctx, repository.Record{Set: &repository.Set{Experiment: id, At: at, Fields: fields}}); err != nil {
+		return replicate.Experiment{}, err
+	}
+	here.row.Status, here.row.Ended, here.row.ExitCode, here.row.Failure = end.Status, end.Ended, end.ExitCode, end.Failure
+	return here.row.Experiment, nil
+}

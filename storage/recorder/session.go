@@ -107,8 +107,9 @@ type Session struct {
 	writer     *repository.Writer
 	experiment replicate.ID
 	metric     *replicate.Metric
-	guest      bool // somebody else ends the experiment
-	alive      bool // it sends the heartbeat all the same
+	guest      bool      // somebody else ends the experiment
+	alive      bool      // it sends the heartbeat all the same
+	created    time.Time // of a run
 	look       *look
 	points     backlog
 	stopBeat   context.CancelFunc

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/index"
+	"github.com/replicate/replicate/python"
+	"github.com/replicate/replicate/remote"
+	"github.com/replicate/replicate/remote/ssh"
+	"github.com/replicate/replicate/storage/project"
+)
+
+// runName is the command whose flags end at its first argument.
+const runName = "run"
+
+const runHelp = `Runs a command in Docker, here or on another machine, and records it as an experiment. The project is copied
+there, the environment that replicate.yaml describes is built if it is not there yet, and the output is
+streamed. Commits land in the storage of the project. The job goes on when this machine leaves.
+
+    replicate run python train.py --lr 0.1
+    replicate run -H ben@gpu1 python train.py
+
+A host needs sshd and Docker. It is named as for ssh, or in hosts: of replicate.yaml. Flags of replicate stand
+before the command; a command that is a .py file is run by python -u. The exit code is that of the job; 124 is
+--timeout, 125 an environment that could not be made, 255 a lost connection. Ctrl-C asks what to do.
+
+docs/remote-machines.md is the guide.`
+
+func runCommand(w *world) *cli.Command {
+	return &cli.Command{
+		Name:        runName,
+		Usage:       "run a command in Docker, here or on another machine",
+		ArgsUsage:   "COMMAND [ARG...]",
+		Description: runHelp,
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "host", Aliases: []string{"H"}, Usage: "the machine: `HOST` is [user@]name[:port], a name of hosts: in replicate.yaml, or local"},
+			identityFlag(),
+			&cli.StringSliceFlag{Name: "mount", Aliases: []string{"m"}, Usage: "show a directory of that machine to the job: `SRC:DST`, writable with :rw (repeatable)"},
+			&cli.BoolFlag{Name: "detach", Aliases: []string{"d"}, Usage: "return when the job runs, and print the id"},
+			&cli.StringFlag{Name: "gpus", Usage: "`N` GPUs for the job alone, waiting for them; all, none, or UUIDs with commas"},
+			&cli.StringSliceFlag{Name: "env", Usage: "pass on the variable `NAME`, or NAME=VALUE (repeatable)"},
+			&cli.StringFlag{Name: "shm-size", Usage: "`SIZE` of /dev/shm, half of the memory if not given"},
+			&cli.StringFlag{Name: "image", Usage: "the Docker image `IMAGE` instead of that of replicate.yaml"},
+			&cli.DurationFlag{Name: "timeout", Usage: "stop the job after `TIME`, such as 12h"},
+			&cli.IntFlag{Name: "retries", Usage: "run it again up to `N` times when it fails"},
+			&cli.IntSliceFlag{Name: "port", Aliases: []string{"p"}, Usage: "`PORT` of the job answers at 127.0.0.1 here (repeatable)"},
+			&cli.BoolFlag{Name: "commit", Usage: "commit at the end if the job made no commit itself"},
+		}, storageFlags()...),
+		Action: func(c *cli.Context) error { return w.run(c) },
+	}
+}
+
+func (w *world) run(c *cli.Context) error {
+	p, err := w.project(c)
+	if err != nil {
+		return err
+	}
+	j, err := w.jobOf(c, p)
+	if err != nil {
+		return err
+	}
+	client, err := w.remote(c)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	r, err := client.Start(ctx, j)
+	if err != nil {
+		return w.notStarted(ctx, err)
+	}
+	stop()
+	if j.Detach {
+		if err := r.Leave(c.Context); err != nil {
+			w.report("warning", err)
+		}
+		_, err := fmt.Fprintln(w.stdout, r.ID)
+		return err
+	}
+	return w.follow(c.Context, r)
+}
+
+// notStarted says why no job runs, with the exit code that says so.
+func (w *world) notStarted(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		w.say("stopped before the job began")
+		return exitCode(exitInterrupted)
+	case replicate.KindOf(err) == replicate.Usage:
+		return err
+	}
+	w.report("error", err)
+	if replicate.KindOf(err) == replicate.Unavailable {
+		return exitCode(remote.ExitUnknown)
+	}
+	return exitCode(remote.ExitBroken)
+}
+
+// jobOf reads what is to be run from flags, arguments and replicate.yaml.
+func (w *world) jobOf(c *cli.Context, p *project.Project) (remote.Job, error) {
+	argv := c.Args().Slice()
+	if len(argv) > 0 && argv[0] == "--" {
+		argv = argv[1:]
+	}
+	if len(argv) == 0 {
+		return remote.Job{}, replicate.Errorf(replicate.Usage, "run wants a command").WithHint("replicate run python train.py")
+	}
+	j := remote.Job{
+		Project: p, Command: argv, Argv: argv, GPUs: c.String("gpus"), Timeout: c.Duration("timeout"), Retries: c.Int("retries"),
+		Commit: c.Bool("commit"), Image: c.String("image"), Detach: c.Bool("detach"), Env: map[string]string{},
+	}
+	if strings.HasSuffix(argv[0], ".py") {
+		j.Argv = append([]string{"python", "-u"}, argv...)
+	}
+	var err error
+	if j.Target, err = remote.ParseTarget(c.String("host"), p.Config.Hosts); err != nil {
+		return j, err
+	}
+	if key := c.String("identity-file"); key != "" {
+		j.Target.Identity = w.abs(key)
+	}
+	for _, text := range c.StringSlice("mount") {
+		m, err := w.mountOf(text, j.Target.Local)
+		if err != nil {
+			return j, err
+		}
+		j.Mounts = append(j.Mounts, m)
+	}
+	for _, port := range c.IntSlice("port") {
+		if port < 1 || port > 65535 {
+			return j, replicate.Errorf(replicate.Usage, "%d is no port", port)
+		}
+		j.Ports = append(j.Ports, uint16(port))
+	}
+	if text := c.String("shm-size"); text != "" {
+		bytes, ok := index.ParseSize(text)
+		if !ok || bytes < 1 {
+			return j, replicate.Errorf(replicate.Usage, "--shm-size is %q, expected a size", text).WithHint("such as 8GB")
+		}
+		j.ShmSize = int64(bytes)
+	}
+	return j, w.variables(&j, append(slices.Clone(p.Config.Env), c.StringSlice("env")...))
+}
+
+// mountOf reads SRC:DST[:rw].
+func (w *world) mountOf(text string, local bool) (replicate.Mount, error) {
+	parts := strings.Split(text, ":")
+	m := replicate.Mount{}
+	if len(parts) == 3 && (parts[2] == "rw" || parts[2] == "ro") {
+		m.Writable = parts[2] == "rw"
+		parts = parts[:2]
+	}
+	if len(parts) != 2 || parts[0] == "" || parts[1] == "" {
+		return m, replicate.Errorf(replicate.Usage, "mount %q is not SRC:DST or SRC:DST:rw", text)
+	}
+	m.Source, m.Target = parts[0], parts[1]
+	if local && !filepath.IsAbs(m.Source) {
+		m.Source = w.abs(m.Source)
+	}
+	if !filepath.IsAbs(m.Source) || !filepath.IsAbs(m.Target) {
+		return m, replicate.Errorf(replicate.Usage, "mount %q: both paths are absolute on another machine", text)
+	}
+	return m, nil
+}
+
+// variables adds those that are passed on by name or with a value.
+func (w *world) variables(j *remote.Job, wanted []string) error {
+	environ := map[string]string{}
+	for _, pair := range w.environ() {
+		name, value, _ := strings.Cut(pair, "=")
+		environ[name] = value
+	}
+	for _, text := range wanted {
+		name, value, given := strings.Cut(text, "=")
+		if name == "" {
+			return replicate.Errorf(replicate.Usage, "--env %q has no name", text)
+		}
+		if !given {
+			var set bool
+			if value, set = environ[name]; !set {
+				continue
+			}
+		}
+		j.Env[name] = value
+	}
+	return nil
+}
+
+// remote is the client of runs of this command.
+func (w *world) remote(c *cli.Context) (*remote.Client, error) {
+	program, _ := exec.LookPath("ssh") // "" if there is none
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	client := &remote.Client{
+		SSH:  ssh.Options{Program: program, Getenv: w.getenv, Warn: func(text, hint string) { w.report("warning", &replicate.Error{Err: errors.New(text), Hint: hint}) }},
+		User: w.user(), Name: host, Binary: binaryFor, Python: python.Files(), Stdout: w.stdout, Stderr: w.stderr,
+		Say: w.say, Warn: func(err error) { w.report("warning", err) }, Size: size, LeftOut: leftOut, Now: w.now,
+		Recorder: w.recorderOptions(c.String("storage-url")),
+	}
+	if w.inTerminal && w.errTerminal {
+		client.Confirm = w.confirm
+		client.SSH.Ask = w.answer
+	}
+	if w.errTerminal {
+		client.Progress = w.runProgress()
+	}
+	return client, nil
+}
+
+// binaryFor returns our program for a Linux machine: this one, or one beside it.
+func binaryFor(arch string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	if runtime.GOOS == "linux" && runtime.GOARCH == arch {
+		return self, nil
+	}
+	beside := filepath.Join(filepath.Dir(self), "replicate-linux-"+arch)
+	if _, err := os.Stat(beside); err != nil {
+		return "", replicate.Errorf(replicate.NotFound, "the host is linux/%s, and %s is not there", arch, beside).
+			WithHint("build it: GOOS=linux GOARCH=%s go build -o %s ./cmd/replicate", arch, beside)
+	}
+	return beside, nil
+}
+
+// runProgress shows how far something is, on one line.
+func (w *world) runProgress() func(doing string, done, total int64) {
+	line := w.progress("")
+	return func(doing string, done, total int64) {
+		switch {
+		case doing == "":
+			line.done()
+			line = w.progress("")
+		case doing != line.what:
+			line.done()
+			line = w.progress(doing)
+			fallthrough
+		default:
+			line.update(done, total)
+		}
+	}
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/remote/code"
+	"github.com/replicate/replicate/storage"
+	"github.com/replicate/replicate/storage/pipe"
+)
+
+// superviseEnds are the other ends of what a client does over a connection to a container.
+func superviseEnds(w *world) []*cli.Command {
+	return []*cli.Command{
+		{
+			Name:   "store",
+			Usage:  "serve a repository for reading",
+			Action: func(c *cli.Context) error { return w.superviseStore(c) },
+		},
+		{
+			Name:  "code",
+			Usage: "receive a working directory",
+			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "chunks", Usage: "`DIR` of what is kept for the next time"},
+				&cli.StringFlag{Name: "target", Usage: "`DIR` that it becomes"},
+				&cli.StringFlag{Name: "owner", Usage: "`UID:GID` whom it belongs to"},
+			},
+			Action: func(c *cli.Context) error { return w.superviseCode(c) },
+		},
+	}
+}
+
+func (w *world) superviseStore(c *cli.Context) error {
+	if err := wantArgs(c, 1, 1, "a folder"); err != nil {
+		return err
+	}
+	store, err := storage.Open(c.Context, "file://"+c.Args().First())
+	if err != nil {
+		return err
+	}
+	return pipe.Serve(c.Context, store, w.stdin, w.stdout)
+}
+
+func (w *world) superviseCode(c *cli.Context) error {
+	var owner code.Owner
+	if _, err := fmt.Sscanf(c.String("owner"), "%d:%d", &owner.UID, &owner.GID); err != nil {
+		return replicate.Errorf(replicate.Usage, "owner %q is not UID:GID", c.String("owner"))
+	}
+	return code.Receive(c.Context, struct {
+		io.Reader
+		io.Writer
+	}{w.stdin, w.stdout}, code.ReceiveOptions{Chunks: c.String("chunks"), Target: c.String("target"), Owner: &owner})
+}

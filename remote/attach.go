@@ -1,0 +1,128 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/remote/docker"
+	"github.com/replicate/replicate/remote/job"
+	"github.com/replicate/replicate/storage/project"
+	"github.com/replicate/replicate/storage/recorder"
+)
+
+// Attach takes up a run that somebody began, from where this machine stopped to show its log. secrets are sent again if the job waits for them, or its
+// uploader does.
+func (c *Client) Attach(ctx context.Context, p *project.Project, t Target, e replicate.Experiment, secrets func(context.Context) (job.Secrets, error)) (*Run, error) {
+	host, err := c.Open(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	r := &Run{ID: e.ID, client: c, target: t, project: p, host: host, log: newLog(c, Notes(p)[e.ID].Offset)}
+	if e.Run != nil {
+		r.facts = *e.Run
+	}
+	if err := r.takeUp(ctx, e, secrets); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Run) takeUp(ctx context.Context, e replicate.Experiment, secrets func(context.Context) (job.Secrets, error)) error {
+	state, stopped, err := r.host.state(ctx, r.ID)
+	if err != nil {
+		return err
+	}
+	if !stopped && (state.Reason == job.ReasonSecrets || state.Unsent.Attach) {
+		if err := r.sendSecrets(ctx, secrets); err != nil {
+			return err
+		}
+	}
+	if !stopped {
+		if err := r.ports.open(ctx, r); err != nil {
+			return err
+		}
+	}
+	if !isLocal(r.project.StorageURL) || e.Status.Final() || state.Ended() {
+		return nil
+	}
+	options := r.client.Recorder
+	options.StorageFlag = r.project.StorageURL
+	r.session, err = recorder.AttachRun(ctx, recorder.Run{ID: r.ID, Dir: r.project.Root, Command: e.Command, User: e.User, Host: e.Host,
+		Created: e.Created, Facts: r.facts}, options)
+	if err != nil {
+		return err
+	}
+	return r.session.SetStatus(ctx, replicate.Running, r.facts)
+}
+
+// sendSecrets sends newer secrets by the supervisor's stdin, which is in no file and no list of processes.
+func (r *Run) sendSecrets(ctx context.Context, secrets func(context.Context) (job.Secrets, error)) error {
+	found, err := secrets(ctx)
+	if err != nil {
+		return err
+	}
+	line, err := job.Line{Secrets: &found}.Encode()
+	if err != nil {
+		return err
+	}
+	stream, err := r.host.engine.Attach(ctx, docker.RunName(r.ID))
+	if err != nil {
+		return err
+	}
+	_, err = stream.Write(line)
+	return errors.Join(err, stream.Close())
+}
+
+// acknowledge leaves word in the volume of a run that everything in it was fetched.
+func (h *Host) acknowledge(ctx context.Context, id replicate.ID) error {
+	return h.engine.PutFiles(ctx, docker.RunName(id), docker.RunDir, docker.File{Name: fetchedName, Mode: 0o600})
+}
+
+// fetchedName is the file in the volume of a run that says that its commits are elsewhere.
+const fetchedName = "fetched"
+
+// attachAndStart attaches to a container that was created, and starts it.
+func (h *Host) attachAndStart(ctx context.Context, c docker.Container) (*docker.Stream, error) {
+	for {
+		stream, err := h.engine.Attach(context.WithoutCancel(ctx), c.Name)
+		if err != nil {
+			return nil, err
+		}
+		again, err := h.engine.Start(ctx, c)
+		if err == nil && !again {
+			return stream, nil
+		}
+		stream.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// An attached is the stdin and stdout of a container's process 1.
+type attached struct {
+	stream *docker.Stream
+	out    *io.PipeReader
+	once   sync.Once
+}
+
+func newAttached(s *docker.Stream) *attached {
+	out, to := io.Pipe()
+	go func() { to.CloseWithError(s.Output(to, io.Discard)) }()
+	return &attached{stream: s, out: out}
+}
+
+func (a *attached) Read(p []byte) (int, error)  { return a.out.Read(p) }
+func (a *attached) Write(p []byte) (int, error) { return a.stream.Write(p) }
+
+func (a *attached) Close() (err error) {
+	a.once.Do(func() {
+		err = a.stream.Close()
+		a.out.CloseWithError(io.ErrClosedPipe)
+	})
+	return err
+}

@@ -1,0 +1,96 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os/exec"
+	"sync"
+	"time"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/remote/docker"
+	"github.com/replicate/replicate/remote/ssh"
+)
+
+// dialTime bounds how long a host may take to let us in, questions to the person excepted.
+const dialTime = 30 * time.Second
+
+// A Host is a connection to an engine. It lives until Close; when the line is lost its calls fail, and Dead is closed.
+type Host struct {
+	client *Client
+	target Target
+	conn   *ssh.Conn // nil on this machine
+	engine *docker.Engine
+	socket string
+	dial   docker.Dialer
+
+	info func() (docker.Info, error) // asked once
+}
+
+// Open connects to a target and finds its engine.
+func (c *Client) Open(ctx context.Context, t Target) (*Host, error) {
+	h := &Host{client: c, target: t}
+	if !t.Local {
+		options := c.SSH
+		if t.Identity != "" {
+			options.Identity = t.Identity
+		}
+		conn, err := ssh.Dial(ctx, t.Address, options)
+		if err != nil {
+			return nil, err
+		}
+		h.conn = conn
+	}
+	if err := h.findEngine(ctx); err != nil {
+		h.Close()
+		return nil, err
+	}
+	h.info = sync.OnceValues(func() (docker.Info, error) { return h.engine.Info(ctx) })
+	return h, nil
+}
+
+// Close ends the connection. Nothing on the host notices.
+func (h *Host) Close() {
+	if h.engine != nil {
+		h.engine.Close()
+	}
+	if h.conn != nil {
+		h.conn.Close()
+	}
+}
+
+// Name is the target as people gave it.
+func (h *Host) Name() string { return h.target.text() }
+
+// isDead reports whether the line is gone.
+func (h *Host) isDead() bool { return h.conn != nil && h.conn.Err() != nil }
+
+// lost reports whether an error means that the line is gone, and not that something was refused.
+func (h *Host) lost(err error) bool {
+	return h.isDead() || replicate.KindOf(err) == replicate.Unavailable
+}
+
+// dialSocket opens a connection to a socket of the host.
+func (h *Host) dialSocket(path string) docker.Dialer {
+	return func(ctx context.Context) (net.Conn, error) {
+		if h.conn != nil {
+			return h.conn.DialSocket(ctx, path)
+		}
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+}
+
+// shell runs a script by /bin/sh on the host.
+func (h *Host) shell(ctx context.Context, script string) ([]byte, error) {
+	if h.conn != nil {
+		return h.conn.Run(ctx, script)
+	}
+	out, err := exec.CommandContext(ctx, "/bin/sh", "-c", script).Output()
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+		err = fmt.Errorf("%w: %s", err, failed.Stderr)
+	}
+	return out, err
+}

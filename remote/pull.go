@@ -1,0 +1,191 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/remote/docker"
+	"github.com/replicate/replicate/remote/job"
+	"github.com/replicate/replicate/storage"
+	"github.com/replicate/replicate/storage/pipe"
+	"github.com/replicate/replicate/storage/project"
+	"github.com/replicate/replicate/storage/recorder"
+	"github.com/replicate/replicate/storage/repository"
+)
+
+// serveArgv serves the repository of a run to whoever executes it.
+var serveArgv = []string{docker.ProgramPath, "supervise", "store", storageDir}
+
+// openStore opens the repository of a run for reading, in its container if that runs, else in one that is made for this.
+func (h *Host) openStore(ctx context.Context, id replicate.ID) (store *pipe.Store, closeAll func(), err error) {
+	c, err := h.engine.Inspect(ctx, docker.RunName(id))
+	if err != nil {
+		return nil, nil, err
+	}
+	url := "run://" + h.Name() + "/" + id.Short()
+	if c.Phase == docker.Running {
+		conn := h.execute(ctx, docker.RunName(id), serveArgv)
+		s := pipe.Open(conn, url)
+		return s, func() { s.Close() }, nil
+	}
+	return h.openStopped(ctx, c, id, url)
+}
+
+// openStopped starts a container beside the stopped one that serves its volume. It ends when nobody asks it for a while.
+func (h *Host) openStopped(ctx context.Context, c docker.State, id replicate.ID, url string) (*pipe.Store, func(), error) {
+	info, err := h.info()
+	if err != nil {
+		return nil, nil, err
+	}
+	program, err := h.client.program(info.Arch)
+	if err == nil {
+		err = h.engine.Deliver(ctx, program)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	reader := docker.Container{
+		Name: fmt.Sprintf("replicate-pull-%s-%x", id, h.client.Now().UnixNano()), Image: c.Image, Argv: serveArgv, Network: "none",
+		Labels:  map[string]string{docker.LabelKind: docker.KindPull, docker.LabelExperiment: string(id)},
+		Volumes: []docker.Mount{{Volume: docker.RunName(id), Target: docker.RunDir, ReadOnly: true}, program.Mount()},
+	}
+	remove := func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTime)
+		defer cancel()
+		if err := h.engine.Remove(ctx, reader.Name); err != nil && !h.isDead() {
+			h.client.Warn(err)
+		}
+	}
+	if _, err := h.engine.Create(ctx, reader); err != nil {
+		return nil, nil, err
+	}
+	stream, err := h.attachAndStart(ctx, reader)
+	if err != nil {
+		remove()
+		return nil, nil, err
+	}
+	s := pipe.Open(newAttached(stream), url)
+	return s, func() { s.Close(); remove() }, nil
+}
+
+// Pull brings home what the repository of a run holds and the storage of the project does not, and the end of the experiment. It can be cut off at any moment and
+// begun again. settled means that the job has ended and everything is here.
+func (h *Host) Pull(ctx context.Context, p *project.Project, id replicate.ID) (settled bool, err error) {
+	before, stopped, err := h.state(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	if before.Phase == job.Preparing && !stopped {
+		return false, nil // nothing is there yet
+	}
+	store, closeStore, err := h.openStore(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	defer closeStore()
+	from, err := repository.Open(ctx, store)
+	if replicate.KindOf(err) == replicate.NotFound {
+		return before.Ended(), nil // it never got as far as recording anything
+	}
+	if err != nil {
+		return false, err
+	}
+	home, err := openHome(ctx, p)
+	if err != nil {
+		return false, err
+	}
+	spool := repository.OpenSpool(home, p.Spool())
+	var damage []error
+	_, err = spool.Copy(ctx, from, repository.CopyOptions{
+		Only: func(e replicate.ID) bool { return e == id }, Warn: func(err error) { damage = append(damage, err) },
+	})
+	if err != nil {
+		return false, err
+	}
+	e, err := recorder.Settle(ctx, home, from, id)
+	if err != nil {
+		return false, err
+	}
+	return e.Status.Final() && before.Ended() && len(damage) == 0, errors.Join(damage...)
+}
+
+func openHome(ctx context.Context, p *project.Project) (*repository.Repository, error) {
+	store, err := storage.Open(ctx, p.StorageURL)
+	if err != nil {
+		return nil, err
+	}
+	return repository.Open(ctx, store)
+}
+
+// pullEvery is how often commits, points and output are fetched while a run is followed.
+const pullEvery = 5 * time.Second
+
+// A pulling fetches commits beside the log.
+type pulling struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// startPulling begins to fetch commits, unless they go to a bucket by themselves.
+func (r *Run) startPulling(ctx context.Context) *pulling {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &pulling{cancel: cancel, done: make(chan struct{})}
+	if !isLocal(r.project.StorageURL) {
+		close(p.done)
+		return p
+	}
+	go func() {
+		defer close(p.done)
+		tick := time.NewTicker(pullEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			_, err := r.currentHost().Pull(ctx, r.project, r.ID)
+			if err != nil && ctx.Err() == nil && !r.currentHost().lost(err) {
+				r.client.Warn(err)
+			}
+		}
+	}()
+	return p
+}
+
+// stop waits for the pull under way to end.
+func (p *pulling) stop() {
+	p.cancel()
+	<-p.done
+}
+
+// finish brings the rest home and closes what this machine has of the run.
+func (r *Run) finish(ctx context.Context, end job.State) error {
+	if !isLocal(r.project.StorageURL) {
+		return removeNote(r.project, r.ID)
+	}
+	if err := r.host.awaitStop(ctx, r.ID); err != nil {
+		return err
+	}
+	settled, err := r.host.Pull(ctx, r.project, r.ID)
+	if r.session != nil {
+		err = errors.Join(err, r.session.Leave(ctx))
+		r.session = nil
+	}
+	if err != nil || !settled {
+		return errors.Join(err, writeNote(r.project, r.ID, Note{Target: r.facts.Target, Offset: r.log.offset(), Due: true}))
+	}
+	return errors.Join(r.host.acknowledge(ctx, r.ID), removeNote(r.project, r.ID))
+}
+
+// Fetch is Pull for somebody who does not follow the run: once everything is here the host is told, and this machine forgets what it noted.
+func (h *Host) Fetch(ctx context.Context, p *project.Project, id replicate.ID) (settled bool, err error) {
+	settled, err = h.Pull(ctx, p, id)
+	if err != nil || !settled {
+		return settled, err
+	}
+	return true, errors.Join(h.acknowledge(ctx, id), removeNote(p, id))
+}

@@ -1,0 +1,116 @@
+package remote
+
+import (
+	"archive/tar"
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/remote/code"
+	"github.com/replicate/replicate/remote/docker"
+	"github.com/replicate/replicate/remote/job"
+)
+
+const (
+	// A small tree goes in one archive before the container starts; for a larger one it pays to ask first what is there already.
+	smallBytes = 2 << 20
+	smallFiles = 2000
+	// warnBytes is from where a person is told that much is about to travel, and askBytes from where there is a question.
+	warnBytes = 100 << 20
+	askBytes  = 1 << 30
+)
+
+func isSmall(t *code.Tree) bool { return t.Bytes < smallBytes && t.Files < smallFiles }
+
+// scan looks at the working directory, and asks before much of it travels.
+func (c *Client) scan(ctx context.Context, j Job) (*code.Tree, error) {
+	tree, err := code.Scan(ctx, code.Options{
+		Root: j.Project.Root, Ignore: j.Project.Config.Ignore, Memory: filepath.Join(j.Project.Private(), "sent"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, link := range tree.Outside {
+		c.Warn(fmt.Errorf("%s leads out of the project, and probably nowhere over there", link))
+	}
+	if tree.Bytes < warnBytes {
+		return tree, nil
+	}
+	text := fmt.Sprintf("%s in %s are to be sent", c.Size(tree.Bytes), plural(tree.Files, "file"))
+	if tree.Bytes < askBytes || c.Confirm == nil {
+		c.Say("%s; .replicateignore keeps out what the job does not need", text)
+		return tree, nil
+	}
+	yes, err := c.Confirm(text + ". Send them?")
+	if err == nil && !yes {
+		err = replicate.Errorf(replicate.Conflict, "nothing was sent").WithHint(".replicateignore keeps out what the job does not need")
+	}
+	return tree, err
+}
+
+// putCode sends the working directory as an archive, before the container is started.
+func (r *Run) putCode(ctx context.Context, tree *code.Tree, spec job.Spec) error {
+	from, to := io.Pipe()
+	var report code.Report
+	go func() {
+		w := tar.NewWriter(to)
+		var err error
+		report, err = tree.Tar(ctx, w, codeName, code.Owner{UID: spec.UID, GID: spec.GID})
+		if err == nil {
+			err = w.Close()
+		}
+		to.CloseWithError(err)
+	}()
+	err := r.host.engine.PutArchive(ctx, docker.RunName(r.ID), docker.RunDir, from)
+	from.CloseWithError(err)
+	if err == nil {
+		r.client.saySent(report, tree)
+	}
+	return err
+}
+
+// sendCode sends what the host lacks of the working directory, to a container that runs.
+func (r *Run) sendCode(ctx context.Context, tree *code.Tree, spec job.Spec) error {
+	argv := []string{docker.ProgramPath, "supervise", "code", "--chunks", chunksDir, "--target", codeDir,
+		"--owner", fmt.Sprintf("%d:%d", spec.UID, spec.GID)}
+	conn := r.host.execute(ctx, docker.RunName(r.ID), argv)
+	report, err := tree.Send(ctx, conn, code.SendOptions{Progress: r.client.sending})
+	if r.client.Progress != nil {
+		r.client.Progress("", 0, 0)
+	}
+	if endErr := conn.Close(); err == nil {
+		err = endErr
+	}
+	if err == nil {
+		r.client.saySent(report, tree)
+	}
+	return err
+}
+
+func (c *Client) sending(phase code.Phase, done, total int64) {
+	if c.Progress != nil {
+		c.Progress(string(phase), done, total)
+	}
+}
+
+// saySent says what went, and what did not.
+func (c *Client) saySent(r code.Report, tree *code.Tree) {
+	text := fmt.Sprintf("Sent %s (%s)", plural(r.Files, "file"), c.Size(r.Bytes))
+	if r.Wire > 0 && r.Sent < r.Bytes {
+		text += ", of which " + c.Size(r.Sent) + " were not there yet"
+	}
+	c.Say("%s%s", text, c.LeftOut(append(tree.LeftOut, r.LeftOut...)))
+	if len(r.Torn) > 0 {
+		c.Warn(fmt.Errorf("changed while sent, and may be a mixture: %s", strings.Join(r.Torn, ", ")))
+	}
+}
+
+func plural(n int64, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}

@@ -1,0 +1,217 @@
+package remote
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/remote/code"
+	"github.com/replicate/replicate/remote/docker"
+	"github.com/replicate/replicate/remote/job"
+	"github.com/replicate/replicate/storage/project"
+	"github.com/replicate/replicate/storage/recorder"
+)
+
+// A Run is one run as this machine sees it. It is used by one goroutine, but for Signal.
+type Run struct {
+	ID replicate.ID
+
+	client  *Client
+	target  Target
+	project *project.Project
+	facts   replicate.Run
+	mu      sync.Mutex // guards host, which Follow replaces
+	host    *Host
+	session *recorder.Session // nil where the supervisor says how the experiment is
+	stream  *docker.Stream    // to the supervisor's stdin, nil if nobody needs it
+	log     *log
+	ports   forwards
+}
+
+// isLocal reports whether a storage is a disk, which only this machine reaches.
+func isLocal(storageURL string) bool {
+	u, err := url.Parse(storageURL)
+	return err == nil && u.Scheme == "file"
+}
+
+// Start begins a run. It is recorded before anything else; when Start returns without an error the job is in the hands of its supervisor. After an
+// error nothing of it is left on the host, as far as that can be reached.
+func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
+	r := &Run{client: c, target: j.Target, project: j.Project, facts: replicate.Run{Target: j.Target.text()}}
+	opened := make(chan error, 1)
+	go func() {
+		var err error
+		r.host, err = c.Open(ctx, j.Target)
+		opened <- err
+	}()
+	tree, err := c.scan(ctx, j)
+	if err == nil {
+		err = r.begin(ctx, j)
+	}
+	if openErr := <-opened; err == nil {
+		err = openErr
+	}
+	if err == nil {
+		err = r.launch(ctx, j, tree)
+	}
+	if err != nil {
+		return nil, r.abandon(ctx, err)
+	}
+	return r, nil
+}
+
+// begin records the experiment.
+func (r *Run) begin(ctx context.Context, j Job) (err error) {
+	options := r.client.Recorder
+	options.StorageFlag = j.Project.StorageURL
+	r.session, _, err = recorder.BeginRun(ctx, recorder.Run{
+		Dir: j.Project.Root, Command: j.Command, User: r.client.User, Host: j.Target.Host(r.client.Name), Facts: r.facts,
+		Status: replicate.Building, Git: true,
+	}, options)
+	if err != nil {
+		return err
+	}
+	r.ID = r.session.ID()
+	r.log = newLog(r.client, 0)
+	return writeNote(j.Project, r.ID, Note{Target: r.facts.Target})
+}
+
+// launch takes everything to the host and hands the job over.
+func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree) error {
+	env, err := r.host.prepare(ctx, j)
+	if err != nil {
+		return err
+	}
+	r.facts.Image = env.Reference
+	container, spec, err := r.describe(ctx, j, env)
+	if err != nil {
+		return err
+	}
+	if _, err := r.host.engine.Create(ctx, container); err != nil {
+		return err
+	}
+	if isSmall(tree) {
+		err = r.putCode(ctx, tree, spec)
+	}
+	if err == nil {
+		err = r.start(ctx, container)
+	}
+	if err == nil && !isSmall(tree) {
+		err = r.sendCode(ctx, tree, spec)
+	}
+	if err != nil {
+		return err
+	}
+	r.client.Say("Running '%s' as %s...", strings.Join(j.Command, " "), r.ID.Short())
+	if err := r.hand(ctx, j, spec); err != nil {
+		return err
+	}
+	return r.handedOver(ctx)
+}
+
+// start attaches to the container and starts it. What the supervisor prints first comes that way.
+func (r *Run) start(ctx context.Context, c docker.Container) (err error) {
+	if r.stream, err = r.host.attachAndStart(ctx, c); err != nil {
+		return err
+	}
+	go r.log.takeEcho(r.stream)
+	return r.ports.open(ctx, r)
+}
+
+// hand sends the job with its secrets.
+func (r *Run) hand(ctx context.Context, j Job, spec job.Spec) error {
+	secrets := job.Secrets{Env: j.Env}
+	if !isLocal(j.Project.StorageURL) && j.Target.Credentials != "host" && r.client.Credentials != nil {
+		found, err := r.client.Credentials(ctx, j.Project.StorageURL)
+		if err != nil {
+			return err
+		}
+		secrets.Storage = found
+	}
+	spec.Secrets = len(secrets.Env)+len(secrets.Storage) > 0
+	line, err := job.Line{Job: &spec, Secrets: &secrets}.Encode()
+	if err == nil {
+		_, err = r.stream.Write(line)
+	}
+	return err
+}
+
+// handedOver leaves the experiment to the supervisor, if what that says gets to the storage without us.
+func (r *Run) handedOver(ctx context.Context) error {
+	if isLocal(r.project.StorageURL) {
+		return r.session.SetStatus(ctx, replicate.Running, r.facts)
+	}
+	session := r.session
+	r.session = nil
+	return session.Leave(ctx)
+}
+
+// abandonTime bounds how long the host may take to remove what was begun there.
+const abandonTime = 20 * time.Second
+
+// abandon ends an experiment whose job never ran, and returns why.
+func (r *Run) abandon(ctx context.Context, why error) error {
+	status := replicate.Failed
+	if ctx.Err() != nil {
+		status = replicate.Interrupted
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTime)
+	defer cancel()
+	if r.host != nil {
+		if r.ID != "" && !r.host.isDead() {
+			if err := r.host.Remove(ctx, r.ID); err != nil {
+				r.client.Warn(err)
+			}
+		}
+		r.Close()
+	}
+	if r.session != nil {
+		failure, _ := json.Marshal(replicate.Failure{Type: "run", Message: why.Error()})
+		err := r.session.End(ctx, status, map[string]json.RawMessage{"error": failure})
+		if err = errors.Join(err, removeNote(r.project, r.ID)); err != nil {
+			r.client.Warn(err)
+		}
+	}
+	return why
+}
+
+// Close lets go of the host.
+func (r *Run) Close() {
+	r.ports.close()
+	if r.stream != nil {
+		r.stream.Close()
+	}
+	r.host.Close()
+}
+
+// Leave lets go of a job that goes on. With local storage nobody here hears of it then.
+func (r *Run) Leave(ctx context.Context) error {
+	defer r.Close()
+	err := writeNote(r.project, r.ID, Note{Target: r.facts.Target, Offset: r.log.offset(), Due: isLocal(r.project.StorageURL)})
+	if r.session == nil {
+		return err
+	}
+	return errors.Join(err, r.session.SetStatus(ctx, replicate.Detached, r.facts), r.session.Leave(ctx))
+}
+
+// Signal asks something of the job. It may be called while the run is followed.
+func (r *Run) Signal(ctx context.Context, s job.Signal) error {
+	return r.currentHost().Signal(ctx, r.ID, s)
+}
+
+func (r *Run) currentHost() *Host {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.host
+}
+
+func (r *Run) setHost(h *Host) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.host = h
+}
