@@ -279,6 +279,9 @@ func (s *supervisor) attempt(ctx context.Context, spec Spec, n int, gpus *[]stri
 	s.accompany(process, spec)
 	process.sweep()
 	listener.finish()
+	if os.Getpid() == 1 {
+		s.reaper.letOrphansEnd(ctx)
+	}
 	return s.judge(endingOf(process.cmd.ProcessState.Sys().(syscall.WaitStatus)), oomKills() > kills)
 }
 

@@ -11,14 +11,15 @@ import (
 
 const logName = "log"
 
-const (
-	// segmentSize is the payload of a segment.
-	segmentSize = 16 << 20
-	// keepFirst and keepLast are how much of the log is kept: how the job began, and what it did of late. What is between is dropped, a segment
-	// at a time.
-	keepFirst = 64 << 20
-	keepLast  = 1 << 30
-)
+// logLimits say how much of a log is kept, in bytes of payload.
+type logLimits struct {
+	segment int64 // of one file
+	first   int64 // how the job began
+	last    int64 // and what it did of late; what is between is dropped, a segment at a time
+}
+
+// usualLimits keep a log for people whole, and one that went wrong from filling the disk.
+var usualLimits = logLimits{segment: 16 << 20, first: 64 << 20, last: 1 << 30}
 
 // sealedSuffix is that of a segment nothing is added to any more.
 const sealedSuffix = ".gz"

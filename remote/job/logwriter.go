@@ -15,10 +15,11 @@ import (
 //
 // A frame that cannot be written, as the disk is full, is lost and counted; the next one that can be has a Note before it that says so.
 type logWriter struct {
-	dir  string // with the segments
-	now  func() time.Time
-	echo *echo // gets a copy of the beginning
-	tidy *tidier
+	dir    string // with the segments
+	limits logLimits
+	now    func() time.Time
+	echo   *echo // gets a copy of the beginning
+	tidy   *tidier
 
 	file  *os.File
 	first int64  // of the open segment
@@ -32,8 +33,8 @@ type logWriter struct {
 }
 
 // openLogWriter opens the log of a job and goes on behind its last whole frame.
-func openLogWriter(dir string, now func() time.Time, out *echo) (*logWriter, error) {
-	w := &logWriter{dir: filepath.Join(dir, logName), now: now, echo: out}
+func openLogWriter(dir string, limits logLimits, now func() time.Time, out *echo) (*logWriter, error) {
+	w := &logWriter{dir: filepath.Join(dir, logName), limits: limits, now: now, echo: out}
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func openLogWriter(dir string, now func() time.Time, out *echo) (*logWriter, err
 		}
 	}
 	w.length.Store(w.next)
-	w.tidy = startTidier(w.dir, list)
+	w.tidy = startTidier(w.dir, limits, list)
 	return w, nil
 }
 
@@ -147,7 +148,7 @@ func (w *logWriter) put(frame []byte) error {
 
 // roll begins a new segment when there is none or the last one is full.
 func (w *logWriter) roll() error {
-	if w.file != nil && w.next-w.first < segmentSize {
+	if w.file != nil && w.next-w.first < w.limits.segment {
 		return nil
 	}
 	file, err := os.OpenFile(filepath.Join(w.dir, segmentName(w.next)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

@@ -5,6 +5,9 @@ import (
 	"encoding/binary"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -52,6 +55,37 @@ func (r *reaper) orphan(pid int) bool {
 	own, err1 := unix.Getsid(0)
 	its, err2 := unix.Getsid(pid)
 	return !r.mine[pid] && err1 == nil && err2 == nil && own != its
+}
+
+// orphanPatience is for what a job leaves behind and what ends with process 1: the recorder of a script that was killed writes that down.
+const orphanPatience = 5 * time.Second
+
+// letOrphansEnd waits a while until no orphan lives.
+func (r *reaper) letOrphansEnd(ctx context.Context) {
+	const every = 20 * time.Millisecond
+	for deadline := time.Now().Add(orphanPatience); r.orphans() && ctx.Err() == nil && time.Now().Before(deadline); {
+		time.Sleep(every)
+	}
+}
+
+// orphans reports whether this process has adopted children.
+func (r *reaper) orphans() bool {
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return false
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:])) // pid (name) state parent
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err == nil && len(fields) > 1 && fields[1] == strconv.Itoa(os.Getpid()) && r.orphan(pid) {
+			return true
+		}
+	}
+	return false
 }
 
 // endedChild returns a child that has ended, and leaves it to be waited for; 0 if there is none.

@@ -149,7 +149,7 @@ func (s *supervisor) recover() error {
 		return nil
 	}
 	s.echo = startEcho(s.Stdout)
-	log, err := openLogWriter(s.Dir, s.Now, s.echo)
+	log, err := openLogWriter(s.Dir, usualLimits, s.Now, s.echo)
 	if err != nil {
 		return err
 	}

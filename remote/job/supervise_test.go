@@ -56,11 +56,20 @@ type run struct {
 // supervise starts a supervisor in a directory.
 func supervise(t *testing.T, dir string, env ...string) *run {
 	t.Helper()
+	return superviseTo(t, dir, nil, env...)
+}
+
+// superviseTo does so with a file for stdout; nil is none.
+func superviseTo(t *testing.T, dir string, stdout *os.File, env ...string) *run {
+	t.Helper()
 	r := &run{t: t, dir: dir, ended: make(chan struct{})}
 	r.cmd = exec.Command(os.Args[0])
 	r.cmd.Env = append(append(os.Environ(), env...), asSupervisor+"="+dir)
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	r.cmd.Stderr = os.Stderr
+	if stdout != nil {
+		r.cmd.Stdout = stdout
+	}
 	var err error
 	if r.stdin, err = r.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 // for the job: while that floods the log, segments are dropped as they are.
 type tidier struct {
 	dir    string
+	limits logLimits
 	filled chan int64    // first offsets of full segments
 	ended  chan struct{} // closed when it has ended
 	quit   chan struct{}
@@ -21,8 +22,8 @@ type tidier struct {
 // maxUntidy is how many segments may wait: more than are kept.
 const maxUntidy = 1024
 
-func startTidier(dir string, list []segment) *tidier {
-	t := &tidier{dir: dir, filled: make(chan int64, maxUntidy), ended: make(chan struct{}), quit: make(chan struct{})}
+func startTidier(dir string, limits logLimits, list []segment) *tidier {
+	t := &tidier{dir: dir, limits: limits, filled: make(chan int64, maxUntidy), ended: make(chan struct{}), quit: make(chan struct{})}
 	go t.run(slices.Clone(list))
 	return t
 }
@@ -72,9 +73,8 @@ func (t *tidier) run(list []segment) {
 
 // drop removes segments from the middle until what is left is not too much.
 func (t *tidier) drop(list []segment) []segment {
-	const most = (keepFirst + keepLast) / segmentSize
-	for len(list) > most {
-		i := keepFirst / segmentSize
+	first, last := int(t.limits.first/t.limits.segment), int(t.limits.last/t.limits.segment)
+	for i := first; len(list) > first+last; {
 		name := filepath.Join(t.dir, segmentName(list[i].first))
 		os.Remove(name) // one of them is there
 		os.Remove(name + sealedSuffix)

@@ -1,0 +1,222 @@
+package job
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/replicate/replicate"
+)
+
+// smallLimits make a log of a few kB have everything that a large one has.
+var smallLimits = logLimits{segment: 1000, first: 3000, last: 5000}
+
+func openSmallLog(t *testing.T, dir string) *logWriter {
+	t.Helper()
+	w, err := openLogWriter(dir, smallLimits, time.Now, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// write adds output to a log.
+func write(w *logWriter, text string) {
+	w.write(Stdout, append(make([]byte, headroom, headroom+len(text)+1), text...))
+}
+
+// readLog returns the output in a log from an offset on, and where it begins after each gap.
+func readLog(t *testing.T, dir string, from int64) (text string, starts []int64) {
+	t.Helper()
+	in, err := OpenLog(os.DirFS(dir), from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	next := int64(-1)
+	for _, f := range readAll(t, NewFrameReader(in, from)) {
+		if f.Offset != next {
+			starts = append(starts, f.Offset)
+		}
+		text, next = text+string(f.Data), f.End()
+	}
+	return text, starts
+}
+
+func TestALogKeepsItsBeginningAndItsEnd(t *testing.T) {
+	dir := t.TempDir()
+	w := openSmallLog(t, dir)
+	var all strings.Builder
+	for i := range 300 {
+		line := strings.Repeat(string(rune('a'+i%26)), 100)
+		all.WriteString(line)
+		write(w, line)
+	}
+	waitFor(t, "sealed", func() bool { // the tidier is behind
+		list, _ := listSegments(os.DirFS(dir))
+		return len(list) == 9 && slices.IndexFunc(list, func(s segment) bool { return s.raw && s.sealed }) < 0
+	})
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
+	text, starts := readLog(t, dir, 0)
+	if want := all.String(); text != want[:3000]+want[24000:] || !slices.Equal(starts, []int64{0, 24000}) {
+		t.Errorf("it has %d bytes from %v", len(text), starts)
+	}
+	for _, from := range []int64{0, 1, 999, 1000, 1001, 2999, 3000, 20000, 24000, 24001, 29999, 30000, 40000} {
+		want := ""
+		if from < 30000 {
+			want = all.String()[max(from, 24000):]
+		}
+		if from < 3000 {
+			want = all.String()[from:3000] + want
+		}
+		if text, _ := readLog(t, dir, from); text != want {
+			t.Errorf("from %d: %d bytes, want %d", from, len(text), len(want))
+		}
+	}
+}
+
+// waitFor waits until something is so.
+func waitFor(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if so() {
+			return
+		}
+	}
+	t.Fatalf("never %s", what)
+}
+
+// TestALogGoesOnBehindItsLastWholeFrame cuts the last segment at every byte.
+func TestALogGoesOnBehindItsLastWholeFrame(t *testing.T) {
+	dir := t.TempDir()
+	w := openSmallLog(t, dir)
+	for _, text := range []string{strings.Repeat("x", 1100), "first", "second"} {
+		write(w, text)
+	}
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
+	last := filepath.Join(dir, logName, segmentName(1100))
+	whole, err := os.ReadFile(last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := range len(whole) + 1 {
+		if err := os.WriteFile(last, whole[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w := openSmallLog(t, dir)
+		write(w, "again")
+		if err := w.close(); err != nil {
+			t.Fatal(err)
+		}
+		text, starts := readLog(t, dir, 1100)
+		if text != "again" && text != "firstagain" && text != "firstsecondagain" || len(starts) != 1 {
+			t.Fatalf("cut at %d: %q from %v", cut, text, starts)
+		}
+	}
+}
+
+func TestAFollowerSeesEverythingOnce(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := hold(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	w, err := openLogWriter(dir, logLimits{segment: 1000, first: 1 << 30, last: 0}, time.Now, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	follow, err := FollowLog(t.Context(), dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer follow.Close()
+	const size = 200000
+	text := make([]byte, size)
+	rng := rand.NewChaCha8([32]byte{1})
+	_, _ = rng.Read(text)
+	go func() {
+		r := rand.New(rng)
+		for rest := text; len(rest) > 0; {
+			n := min(len(rest), 1+r.IntN(400))
+			write(w, string(rest[:n]))
+			rest = rest[n:]
+		}
+		_ = w.close()
+		_ = replace(filepath.Join(dir, statusName), State{Status: replicate.Finished})
+	}()
+	var got []byte
+	for _, f := range readAll(t, NewFrameReader(follow, 0)) { // ends with the job
+		if f.Offset != int64(len(got)) {
+			t.Fatalf("a frame at %d, expected at %d", f.Offset, len(got))
+		}
+		got = append(got, f.Data...)
+	}
+	if !bytes.Equal(got, text) {
+		t.Errorf("%d bytes are not those written", len(got))
+	}
+}
+
+func TestAFollowerEndsWithItsContextAndWithTheSupervisor(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := hold(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	follow, err := FollowLog(ctx, dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := io.ReadAll(follow); err != context.Canceled {
+		t.Error(err)
+	}
+	if follow, err = FollowLog(t.Context(), dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	lock.Close()
+	if _, err := io.ReadAll(follow); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAReaderWhoDoesNotReadIsLeft has a pipe that nobody reads.
+func TestAReaderWhoDoesNotReadIsLeft(t *testing.T) {
+	r, w := io.Pipe()
+	defer r.Close()
+	err := CopyWhileRead(w, strings.NewReader("text"), 20*time.Millisecond)
+	if replicate.KindOf(err) != replicate.Unavailable {
+		t.Error(err)
+	}
+	var b bytes.Buffer
+	if err := CopyWhileRead(&b, strings.NewReader("text"), time.Minute); err != nil || b.String() != "text" {
+		t.Errorf("%q, %v", b.String(), err)
+	}
+}
+
+func BenchmarkLogWriter(b *testing.B) {
+	w, err := openLogWriter(b.TempDir(), usualLimits, time.Now, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	buf := append(make([]byte, headroom, headroom+readSize+1), bytes.Repeat([]byte("a line of a log that says something\n"), readSize/36)...)
+	b.SetBytes(int64(len(buf) - headroom))
+	for b.Loop() {
+		w.write(Stdout, buf)
+	}
+	if err := w.close(); err != nil {
+		b.Fatal(err)
+	}
+}
