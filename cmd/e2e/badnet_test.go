@@ -176,7 +176,8 @@ func TestTrainingNeverWaitsForTheNetwork(t *testing.T) {
 	}
 	tr.stdin.Close()
 	start := time.Now()
-	if stderr, err := tr.wait(); err != nil || !tr.done {
+	stderr, err := tr.wait()
+	if err != nil || !tr.done || strings.Contains(stderr, "the recorder died") {
 		t.Fatalf("the training did not end well: %v\n%s", err, stderr)
 	}
 	if d := time.Since(start); d > stuck {

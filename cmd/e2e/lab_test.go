@@ -71,6 +71,7 @@ func labIn(t testing.TB, dir string) *lab {
 	t.Helper()
 	l := &lab{t: t, dir: dir, home: t.TempDir(), scripts: scripts}
 	l.must(os.MkdirAll(dir, 0o755))
+	t.Cleanup(l.logs)
 	l.setenv("HOME", l.home)
 	l.setenv("XDG_CACHE_HOME", filepath.Join(l.home, "cache"))
 	l.setenv("PATH", filepath.Dir(binary)+":"+os.Getenv("PATH"))
@@ -79,6 +80,18 @@ func labIn(t testing.TB, dir string) *lab {
 	l.setenv("REPLICATE_BINARY", binary)
 	l.setenv("LC_ALL", "C.UTF-8")
 	return l
+}
+
+// logs says what recorders and uploaders left behind when they died, if the test failed.
+func (l *lab) logs() {
+	for _, pattern := range []string{"recorder.log", "spool/*/log", "spool/*/status"} {
+		files, _ := filepath.Glob(l.path(".replicate", pattern))
+		for _, file := range files {
+			if text, err := os.ReadFile(file); l.t.Failed() && len(text) > 0 {
+				l.t.Logf("%s: %s %v", file, text, err)
+			}
+		}
+	}
 }
 
 // asNobody makes everything in the lab nobody's, and runs it as nobody, whom permissions stop; not if the test itself is run by somebody like

@@ -145,10 +145,20 @@ func (u *uploader) publishBatch(ctx context.Context, b *batch) error {
 		}
 		if !landed.After(before.Add(-frontClocks)) { // U4
 			u.rely(needs)
+			u.lookForMerges(b)
 			return u.forget(b.names) // U5
 		}
 	}
 	return replicate.Errorf(replicate.Unavailable, "records take longer than an hour to reach %s", u.url)
+}
+
+// lookForMerges does what writers do elsewhere, for a batch that was published.
+func (u *uploader) lookForMerges(b *batch) {
+	b.all(func(r *Record) {
+		if r.Commit != nil && looksForMerges(r.Commit.Seq) {
+			u.merges.Look(u.far, u.spool.random)
+		}
+	})
 }
 
 // young returns the packs that cannot be condemned before a record lands that was checked at some time: own ones.

@@ -25,7 +25,7 @@ func (w *Writer) Commit(ctx context.Context, c CommitRequest) (CommitRow, Snapsh
 		return CommitRow{}, Snapshot{}, w.spool.problem("commit", "", err)
 	}
 	w.flushSoon(ctx)
-	if row.ID != "" && row.Seq%lookOneIn == lookOneIn-1 {
+	if row.ID != "" && looksForMerges(row.Seq) && w.spool.outbox == nil {
 		w.merges.Look(w.spool.repository, w.spool.random)
 	}
 	return row, w.report(t), nil

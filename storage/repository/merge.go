@@ -44,9 +44,12 @@ const (
 	// rarely done twice.
 	mergeOneIn = 4
 	mergeDelay = 10 * time.Second
-	// lookOneIn: a writer looks once in so many commits.
+	// lookOneIn: who publishes commits looks once in so many of an experiment.
 	lookOneIn = 64
 )
+
+// looksForMerges reports whether who published the commit of some number should look whether a merge is due.
+func looksForMerges(seq int64) bool { return seq%lookOneIn == lookOneIn-1 }
 
 // A crowd counts the objects of records by generation, as the last listing showed them: segments only if they are small.
 type crowd [lastGeneration]atomic.Int64
@@ -96,7 +99,7 @@ func (r *Repository) MergeDue() bool {
 	return due
 }
 
-// Merges are the merges of somebody who lives on: a writer, a mount. The zero value is ready.
+// Merges are the merges of somebody who lives on: a writer, an uploader, a mount. The zero value is ready.
 type Merges struct {
 	mu     sync.Mutex // guards cancel and over
 	cancel context.CancelFunc

@@ -4,27 +4,22 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
 	"math"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/storage"
 )
 
-// A nearby store reads packs that are in an outbox from there, and all else from the storage. Without a storage it is what a training may
-// wait for: files of this machine.
+// A nearby store reads packs that are in an outbox from there, and all else from the storage. With nowhere as the storage it is what a training
+// may wait for: files of this machine.
 type nearby struct {
-	storage.Store        // may be nil: then nothing but Get of a pack may be called
-	dir           string // of the outbox
-	url           string
+	storage.Store
+	dir string // of the outbox
 }
-
-// errFar says that something is in the storage only, which a training does not wait for.
-var errFar = replicate.Errorf(replicate.Unavailable, "it is not on this machine")
-
-// URL names the storage.
-func (n nearby) URL() string { return n.url }
 
 // Get reads a pack that is on this machine, or asks the storage.
 func (n nearby) Get(ctx context.Context, key string, off, size int64) (io.ReadCloser, error) {
@@ -39,9 +34,6 @@ func (n nearby) Get(ctx context.Context, key string, off, size int64) (io.ReadCl
 			}
 		}
 	}
-	if n.Store == nil {
-		return nil, errFar
-	}
 	return n.Store.Get(ctx, key, off, size)
 }
 
@@ -52,3 +44,36 @@ func partOf(f *os.File, off, size int64) io.ReadCloser {
 	}
 	return section{io.NewSectionReader(f, off, size), f}
 }
+
+// A nowhere is a storage that is not asked. It has the URL of the one that it stands for.
+type nowhere string
+
+// errFar says that something is in the storage only, which a training does not wait for.
+var errFar = replicate.Errorf(replicate.Unavailable, "it is not on this machine")
+
+// Get has nothing.
+func (nowhere) Get(context.Context, string, int64, int64) (io.ReadCloser, error) { return nil, errFar }
+
+// Put stores nothing.
+func (nowhere) Put(context.Context, string, io.ReadSeeker, int64) (time.Time, error) {
+	return time.Time{}, errFar
+}
+
+// List has nothing.
+func (nowhere) List(context.Context, string, string) iter.Seq2[storage.Object, error] {
+	return func(yield func(storage.Object, error) bool) { yield(storage.Object{}, errFar) }
+}
+
+// Stat has nothing.
+func (nowhere) Stat(context.Context, string) (storage.Object, error) {
+	return storage.Object{}, errFar
+}
+
+// Delete removes nothing.
+func (nowhere) Delete(context.Context, ...string) error { return errFar }
+
+// Now has no clock.
+func (nowhere) Now(context.Context) (time.Time, error) { return time.Time{}, errFar }
+
+// URL names the storage.
+func (n nowhere) URL() string { return string(n) }

@@ -71,8 +71,8 @@ type outbox struct {
 func OpenOutbox(store storage.Store, dir string) *Spool {
 	sum := hashOf([]byte(store.URL()))
 	id := hex.EncodeToString(sum[:shortHash])
-	s := OpenSpool(newRepository(nearby{dir: filepath.Join(dir, id), url: store.URL()}, config{ID: id}), dir)
-	s.remote = newRepository(nearby{store, s.dir, store.URL()}, config{ID: id})
+	s := OpenSpool(newRepository(nearby{nowhere(store.URL()), filepath.Join(dir, id)}, config{ID: id}), dir)
+	s.remote = newRepository(nearby{store, s.dir}, config{ID: id})
 	s.outbox = &outbox{dir: s.dir, url: store.URL(), now: s.now}
 	return s
 }

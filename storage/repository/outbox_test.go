@@ -224,6 +224,45 @@ func TestUploadFollowsTheLiving(t *testing.T) {
 	l.checkEmpty()
 }
 
+// An eager random wants every merge, at once.
+type eager struct{}
+
+func (eager) Read(p []byte) (int, error) {
+	if len(p) == 8 { // the dice
+		clear(p)
+		return len(p), nil
+	}
+	return rand.Read(p)
+}
+
+// TestUploaderMerges commits until somebody should look whether a merge is due: the uploader, as a training asks the storage for nothing.
+func TestUploaderMerges(t *testing.T) {
+	l := newOutboxLab(t, memStore(t))
+	for i := range manyLogs {
+		_, err := putRecords(t.Context(), l.store, []Record{{Set: &Set{Experiment: l.id(), At: time.Unix(int64(i), 0).UTC()}}})
+		must(t, err)
+	}
+	l.spool = l.outbox(unreachable(t, l.store))
+	l.spool.random = eager{}
+	w, _ := l.begin(WriterOptions{})
+	for range lookOneIn {
+		l.commit(w, CommitRequest{})
+	}
+	uploads := l.outbox(l.store)
+	uploads.random = eager{}
+	done := make(chan error, 1)
+	go func() {
+		_, err := uploads.Upload(context.Background())
+		done <- err
+	}()
+	eventually(t, "a merge", func() bool { return len(storagetest.Keys(t, l.store, indexPrefix, "")) > 0 })
+	must(t, w.End(t.Context(), replicate.Finished, nil))
+	must(t, <-done)
+	if n := len(l.commits()); n != lookOneIn {
+		t.Errorf("%d commits", n)
+	}
+}
+
 func eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	for start := time.Now(); !so(); time.Sleep(time.Millisecond) {

@@ -52,6 +52,7 @@ type uploader struct {
 	mu sync.Mutex // guards at
 	at time.Time  // the highest that was given to a Set
 
+	merges Merges
 	report report
 }
 
@@ -130,6 +131,7 @@ func (u *uploader) run(ctx context.Context) error {
 	})
 	cancel()
 	others.Wait()
+	u.merges.Stop()
 	if err == nil {
 		u.sweep()
 	}
