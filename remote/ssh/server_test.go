@@ -24,6 +24,7 @@ type server struct {
 	dir   string
 	port  int
 	conns atomic.Int32
+	mute  atomic.Bool // pings are not answered
 }
 
 // startServer serves with host keys. change makes its configuration; without it everybody is let in.
@@ -62,7 +63,13 @@ func (s *server) serve(conn net.Conn, config *ssh.ServerConfig) {
 	if err != nil {
 		return
 	}
-	go ssh.DiscardRequests(requests)
+	go func() {
+		for r := range requests {
+			if r.WantReply && !s.mute.Load() {
+				r.Reply(false, nil)
+			}
+		}
+	}()
 	for c := range channels {
 		go s.channel(c)
 	}

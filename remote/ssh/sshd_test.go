@@ -20,6 +20,7 @@ type sshd struct {
 	t    *testing.T
 	dir  string // known_hosts, id, config of the client; authorized_keys of the server
 	port int
+	pid  int
 
 	mu  sync.Mutex // guards log
 	log []string
@@ -61,6 +62,7 @@ func (s *sshd) start(program string) {
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
+	s.pid = cmd.Process.Pid
 	listening, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
