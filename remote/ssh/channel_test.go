@@ -25,18 +25,23 @@ func TestSocketsAndPorts(t *testing.T) {
 			if network == "tcp" {
 				dial = c.DialTCP
 			}
-			conn, err := dial(t.Context(), echo(t, network))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			fmt.Fprintln(conn, "hello")
-			conn.(interface{ CloseWrite() error }).CloseWrite()
-			if out, err := io.ReadAll(conn); string(out) != "you said hello\ngoodbye\n" || err != nil {
+			if out, err := talk(dial(t.Context(), echo(t, network))); out != "you said hello\ngoodbye\n" || err != nil {
 				t.Errorf("got %q, %v", out, err)
 			}
 		})
 	}
+}
+
+// talk says hello to an echo, then no more, and returns all it answers.
+func talk(conn net.Conn, err error) (string, error) {
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	fmt.Fprintln(conn, "hello")
+	conn.(interface{ CloseWrite() error }).CloseWrite()
+	out, err := io.ReadAll(conn)
+	return string(out), err
 }
 
 func TestRefusedChannels(t *testing.T) {

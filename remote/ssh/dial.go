@@ -39,6 +39,18 @@ func Dial(ctx context.Context, a Address, o Options) (*Conn, error) {
 	if err != nil {
 		return nil, explain(a, err)
 	}
+	c, err := dialAlong(ctx, way, o)
+	if err != nil {
+		return nil, explain(a, err)
+	}
+	return c, nil
+}
+
+// dialAlong connects along a way by whatever can.
+func dialAlong(ctx context.Context, way []*config, o Options) (*Conn, error) {
+	if err := checkOpenSSH(way, o); err != nil {
+		return nil, err
+	}
 	if o.Transport == OpenSSH || needsOpenSSH(ctx, way, o) {
 		return dialOpenSSH(ctx, way, o)
 	}
@@ -46,10 +58,7 @@ func Dial(ctx context.Context, a Address, o Options) (*Conn, error) {
 	if errors.Is(err, errOpenSSH) {
 		return dialOpenSSH(ctx, way, o)
 	}
-	if err != nil {
-		return nil, explain(a, err)
-	}
-	return c, nil
+	return c, err
 }
 
 // dialNative connects along a way.
@@ -75,11 +84,10 @@ func (n *native) extend(ctx context.Context, c *config, o Options) (key string, 
 	if err != nil {
 		return "", err
 	}
-	n.wire = &meter{Conn: conn}
 	n.way = append(n.way, conn)
-	client, key, err := handshake(ctx, n.wire, c, o)
-	if p, ok := conn.(*proxy); ok {
-		if text := p.quiet(); err != nil && text != "" {
+	client, key, err := handshake(ctx, &meter{Conn: conn, count: &n.count}, c, o)
+	if proxy, ok := conn.(*child); ok {
+		if text := proxy.stderr.quiet(); err != nil && text != "" {
 			err = fmt.Errorf("ProxyCommand says %q: %w", text, err)
 		}
 	}
@@ -94,7 +102,11 @@ func (n *native) extend(ctx context.Context, c *config, o Options) (key string, 
 func (n *native) dial(ctx context.Context, c *config, o Options) (net.Conn, error) {
 	switch {
 	case c.proxyCommand != "":
-		return startProxy(c.proxyCommand, func(line string) { o.warn(line, "") })
+		proxy, err := startChild(func(line string) { o.warn(line, "") }, "/bin/sh", "-c", "exec "+c.proxyCommand)
+		if err != nil {
+			return nil, err
+		}
+		return proxy, nil
 	case n.client != nil:
 		conn, err := n.client.DialContext(ctx, c.family, c.hostport())
 		if err != nil {

@@ -13,14 +13,14 @@ import (
 // A native is a connection made by x/crypto/ssh.
 type native struct {
 	client *ssh.Client
-	wire   *meter
+	count  atomic.Int64
 	way    []net.Conn // what the connection runs through, that of the nearest host first
 }
 
 // A meter counts what comes in.
 type meter struct {
 	net.Conn
-	count atomic.Int64
+	count *atomic.Int64
 }
 
 func (m *meter) Read(p []byte) (int, error) {
@@ -76,7 +76,7 @@ func (n *native) ping() error {
 	return err
 }
 
-func (n *native) received() int64 { return n.wire.count.Load() }
+func (n *native) received() int64 { return n.count.Load() }
 
 func (n *native) wait() error { return n.client.Wait() }
 

@@ -141,6 +141,9 @@ func skip(r *bufio.Reader, marker string) (noise []byte, err error) {
 // noShell explains a session that ended without a word of ours.
 func (c *Conn) noShell(ctx context.Context, p process, noise []byte) error {
 	status, stderr, err := p.wait()
+	if errors.Is(err, ErrRefused) {
+		return c.noSession(ctx, err)
+	}
 	if err != nil && c.Err() != nil {
 		return c.explain(ctx, startShell, err)
 	}
