@@ -16,14 +16,19 @@ import (
 // Attach takes up a run that somebody began, from where this machine stopped to show its log. secrets are sent again if the job waits for them, or its
 // uploader does.
 func (c *Client) Attach(ctx context.Context, p *project.Project, t Target, e replicate.Experiment, secrets func(context.Context) (job.Secrets, error)) (*Run, error) {
+	r := &Run{ID: e.ID, client: c, target: t, project: p, log: newLog(c, Notes(p)[e.ID].Offset)}
+	if e.Run != nil {
+		r.facts = *e.Run
+	}
+	if r.facts.Target == "" {
+		r.at = c.here(p)
+		return r, nil
+	}
 	host, err := c.Open(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	r := &Run{ID: e.ID, client: c, target: t, project: p, host: host, log: newLog(c, Notes(p)[e.ID].Offset)}
-	if e.Run != nil {
-		r.facts = *e.Run
-	}
+	r.setHost(host)
 	if err := r.takeUp(ctx, e, secrets); err != nil {
 		r.Close()
 		return nil, err
@@ -46,7 +51,7 @@ func (r *Run) takeUp(ctx context.Context, e replicate.Experiment, secrets func(c
 			return err
 		}
 	}
-	if !isLocal(r.project.StorageURL) || e.Status.Final() || state.Ended() {
+	if !r.pulls() || e.Status.Final() || state.Ended() {
 		return nil
 	}
 	options := r.client.Recorder

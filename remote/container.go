@@ -29,7 +29,7 @@ const restartsOfSupervisor = 3
 
 // describe says what the container and the job are, and has the program brought to the host.
 func (r *Run) describe(ctx context.Context, j Job, env environment) (docker.Container, job.Spec, error) {
-	info, err := r.host.info()
+	info, err := r.host.info(ctx)
 	if err != nil {
 		return docker.Container{}, job.Spec{}, err
 	}

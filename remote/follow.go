@@ -14,6 +14,7 @@ import (
 	"github.com/replicate/replicate/remote/docker"
 	"github.com/replicate/replicate/remote/job"
 	"github.com/replicate/replicate/remote/ssh"
+	"github.com/replicate/replicate/storage/project"
 )
 
 // A log shows what a job prints, each byte once, from wherever it comes: the echo of the beginning, and the log itself.
@@ -126,17 +127,17 @@ func (r *Run) Follow(ctx context.Context) (job.State, error) {
 		switch {
 		case ctx.Err() != nil:
 			return job.State{}, ctx.Err()
-		case r.host.lost(err):
+		case r.at.lost(err):
 			if err := r.reconnect(ctx); err != nil {
 				return job.State{}, err
 			}
 			continue
 		}
-		state, gone, err := r.host.state(ctx, r.ID)
+		state, stopped, err := r.at.state(ctx, r.ID)
 		switch {
-		case err != nil && !r.host.lost(err):
+		case err != nil && !r.at.lost(err):
 			return job.State{}, err
-		case err == nil && gone:
+		case err == nil && stopped:
 			p.stop()
 			err = r.readRest(ctx)
 			return state, errors.Join(err, r.finish(ctx, state))
@@ -148,7 +149,7 @@ func (r *Run) Follow(ctx context.Context) (job.State, error) {
 func (r *Run) followOnce(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	log, err := r.host.Logs(ctx, r.ID, r.log.offset(), true)
+	log, err := r.at.Logs(ctx, r.ID, r.log.offset(), true)
 	if err != nil {
 		return err
 	}
@@ -182,7 +183,7 @@ func (r *Run) reconnect(ctx context.Context) error {
 
 // readRest shows what is left of the log of a container that has stopped.
 func (r *Run) readRest(ctx context.Context) error {
-	log, err := r.host.Logs(ctx, r.ID, r.log.offset(), false)
+	log, err := r.at.Logs(ctx, r.ID, r.log.offset(), false)
 	if err != nil {
 		return err
 	}
@@ -269,11 +270,34 @@ func writeFile(path string, content io.Reader) error {
 }
 
 // Show prints the log of a run from its beginning, with follow until the job has ended.
-func (h *Host) Show(ctx context.Context, id replicate.ID, follow bool) error {
-	frames, err := h.Logs(ctx, id, 0, follow)
+func (c *Client) Show(ctx context.Context, p *project.Project, t Target, e replicate.Experiment, follow bool) error {
+	at, err := c.placeOf(ctx, p, t, e)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	frames, err := at.Logs(ctx, e.ID, 0, follow)
 	if err != nil {
 		return err
 	}
 	defer frames.Close()
-	return newLog(h.client, 0).takeAll(frames)
+	return newLog(c, 0).takeAll(frames)
+}
+
+// Ask asks something of the job of a run.
+func (c *Client) Ask(ctx context.Context, p *project.Project, t Target, e replicate.Experiment, s job.Signal) error {
+	at, err := c.placeOf(ctx, p, t, e)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	return at.Signal(ctx, e.ID, s)
+}
+
+// placeOf opens where a run is.
+func (c *Client) placeOf(ctx context.Context, p *project.Project, t Target, e replicate.Experiment) (place, error) {
+	if e.Run == nil || e.Run.Target == "" {
+		return c.here(p), nil
+	}
+	return c.Open(ctx, t)
 }

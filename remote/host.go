@@ -26,7 +26,22 @@ type Host struct {
 	socket string
 	dial   docker.Dialer
 
-	info func() (docker.Info, error) // asked once
+	mu   sync.Mutex // guards said
+	said *docker.Info
+}
+
+// info is what the engine says of itself, asked once.
+func (h *Host) info(ctx context.Context) (docker.Info, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock() // who asks at the same time wants the same answer
+	if h.said == nil {
+		info, err := h.engine.Info(ctx)
+		if err != nil {
+			return info, err
+		}
+		h.said = &info
+	}
+	return *h.said, nil
 }
 
 // Open connects to a target and finds its engine.
@@ -47,7 +62,6 @@ func (c *Client) Open(ctx context.Context, t Target) (*Host, error) {
 		h.Close()
 		return nil, err
 	}
-	h.info = sync.OnceValues(func() (docker.Info, error) { return h.engine.Info(ctx) })
 	return h, nil
 }
 

@@ -36,7 +36,7 @@ func (h *Host) openStore(ctx context.Context, id replicate.ID) (store *pipe.Stor
 
 // openStopped starts a container beside the stopped one that serves its volume. It ends when nobody asks it for a while.
 func (h *Host) openStopped(ctx context.Context, c docker.State, id replicate.ID, url string) (*pipe.Store, func(), error) {
-	info, err := h.info()
+	info, err := h.info(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -133,7 +133,7 @@ type pulling struct {
 func (r *Run) startPulling(ctx context.Context) *pulling {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &pulling{cancel: cancel, done: make(chan struct{})}
-	if !isLocal(r.project.StorageURL) {
+	if !r.pulls() {
 		close(p.done)
 		return p
 	}
@@ -164,7 +164,7 @@ func (p *pulling) stop() {
 
 // finish brings the rest home and closes what this machine has of the run.
 func (r *Run) finish(ctx context.Context, end job.State) error {
-	if !isLocal(r.project.StorageURL) {
+	if !r.pulls() {
 		return removeNote(r.project, r.ID)
 	}
 	if err := r.host.awaitStop(ctx, r.ID); err != nil {

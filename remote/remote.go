@@ -42,6 +42,9 @@ type Client struct {
 	// Credentials returns what an uploader elsewhere needs for a storage: variables by name. Nothing for one that needs none.
 	Credentials func(ctx context.Context, url string) (map[string]string, error)
 
+	Supervisor []string // the command line of a supervisor on this machine
+	Environ    []string // of this process
+
 	Stdout, Stderr io.Writer // get what jobs print
 	// Say tells a person what is going on, a line at a time. Warn tells what is wrong beside it.
 	Say  func(format string, args ...any)
@@ -61,6 +64,7 @@ type Client struct {
 // A Job is what a run is asked to do.
 type Job struct {
 	Project *project.Project
+	Dir     string // where the command runs, if it runs in place
 	Argv    []string
 	Command []string // as it is recorded
 	Target  Target

@@ -25,8 +25,9 @@ type Run struct {
 	target  Target
 	project *project.Project
 	facts   replicate.Run
-	mu      sync.Mutex // guards host, which Follow replaces
-	host    *Host
+	mu      sync.Mutex // guards at, which Follow replaces
+	at      place
+	host    *Host             // at, nil in place
 	session *recorder.Session // nil where the supervisor says how the experiment is
 	stream  *docker.Stream    // to the supervisor's stdin, nil if nobody needs it
 	log     *log
@@ -39,14 +40,24 @@ func isLocal(storageURL string) bool {
 	return err == nil && u.Scheme == "file"
 }
 
+// Pulls reports whether commits that are made elsewhere are to be fetched: the storage of the project is a disk of this machine.
+func Pulls(p *project.Project) bool { return isLocal(p.StorageURL) }
+
+// pulls reports whether the commits of the run are to be fetched: their storage is a disk, and they are made elsewhere.
+func (r *Run) pulls() bool { return r.host != nil && isLocal(r.project.StorageURL) }
+
+func commandText(command []string) string { return strings.Join(command, " ") }
+
 // Start begins a run. It is recorded before anything else; when Start returns without an error the job is in the hands of its supervisor. After an
 // error nothing of it is left on the host, as far as that can be reached.
 func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 	r := &Run{client: c, target: j.Target, project: j.Project, facts: replicate.Run{Target: j.Target.text()}}
 	opened := make(chan error, 1)
 	go func() {
-		var err error
-		r.host, err = c.Open(ctx, j.Target)
+		host, err := c.Open(ctx, j.Target)
+		if err == nil {
+			r.setHost(host)
+		}
 		opened <- err
 	}()
 	tree, err := c.scan(ctx, j)
@@ -69,10 +80,11 @@ func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 func (r *Run) begin(ctx context.Context, j Job) (err error) {
 	options := r.client.Recorder
 	options.StorageFlag = j.Project.StorageURL
-	r.session, _, err = recorder.BeginRun(ctx, recorder.Run{
-		Dir: j.Project.Root, Command: j.Command, User: r.client.User, Host: j.Target.Host(r.client.Name), Facts: r.facts,
-		Status: replicate.Building, Git: true,
-	}, options)
+	run := recorder.Run{Dir: j.Project.Root, Command: j.Command, User: r.client.User, Host: r.client.Name, Facts: r.facts, Git: true}
+	if r.facts.Target != "" {
+		run.Host, run.Status = j.Target.Host(r.client.Name), replicate.Building
+	}
+	r.session, _, err = recorder.BeginRun(ctx, run, options)
 	if err != nil {
 		return err
 	}
@@ -107,7 +119,7 @@ func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree) error {
 	if err != nil {
 		return err
 	}
-	r.client.Say("Running '%s' as %s...", strings.Join(j.Command, " "), r.ID.Short())
+	r.client.Say("Running '%s' as %s...", commandText(j.Command), r.ID.Short())
 	if err := r.hand(ctx, j, spec); err != nil {
 		return err
 	}
@@ -143,7 +155,7 @@ func (r *Run) hand(ctx context.Context, j Job, spec job.Spec) error {
 
 // handedOver leaves the experiment to the supervisor, if what that says gets to the storage without us.
 func (r *Run) handedOver(ctx context.Context) error {
-	if isLocal(r.project.StorageURL) {
+	if r.pulls() {
 		return r.session.SetStatus(ctx, replicate.Running, r.facts)
 	}
 	session := r.session
@@ -168,6 +180,8 @@ func (r *Run) abandon(ctx context.Context, why error) error {
 				r.client.Warn(err)
 			}
 		}
+	}
+	if r.at != nil {
 		r.Close()
 	}
 	if r.session != nil {
@@ -186,13 +200,13 @@ func (r *Run) Close() {
 	if r.stream != nil {
 		r.stream.Close()
 	}
-	r.host.Close()
+	r.at.Close()
 }
 
 // Leave lets go of a job that goes on. With local storage nobody here hears of it then.
 func (r *Run) Leave(ctx context.Context) error {
 	defer r.Close()
-	err := writeNote(r.project, r.ID, Note{Target: r.facts.Target, Offset: r.log.offset(), Due: isLocal(r.project.StorageURL)})
+	err := writeNote(r.project, r.ID, Note{Target: r.facts.Target, Offset: r.log.offset(), Due: r.pulls()})
 	if r.session == nil {
 		return err
 	}
@@ -201,7 +215,10 @@ func (r *Run) Leave(ctx context.Context) error {
 
 // Signal asks something of the job. It may be called while the run is followed.
 func (r *Run) Signal(ctx context.Context, s job.Signal) error {
-	return r.currentHost().Signal(ctx, r.ID, s)
+	r.mu.Lock()
+	at := r.at
+	r.mu.Unlock()
+	return at.Signal(ctx, r.ID, s)
 }
 
 func (r *Run) currentHost() *Host {
@@ -213,5 +230,5 @@ func (r *Run) currentHost() *Host {
 func (r *Run) setHost(h *Host) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.host = h
+	r.host, r.at = h, h
 }

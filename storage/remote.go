@@ -49,6 +49,17 @@ func CreateBucket(ctx context.Context, s Store) error {
 	return b.CreateBucket(ctx)
 }
 
+// CredentialsOf returns what a process on another machine needs to use a store as this one does: variables of its environment, by name. They are secrets, and some
+// end after a while. A store that needs none has none.
+func CredentialsOf(ctx context.Context, s Store) (map[string]string, error) {
+	if c, ok := find[interface {
+		Credentials(context.Context) (map[string]string, error)
+	}](s); ok {
+		return c.Credentials(ctx)
+	}
+	return nil, nil
+}
+
 // find returns the first of a store and those that it wraps which is a T.
 func find[T any](s Store) (T, bool) {
 	for s != nil {

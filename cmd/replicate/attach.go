@@ -43,6 +43,9 @@ func (w *world) attach(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := startedByRun(e); err != nil {
+		return err
+	}
 	client, err := w.remote(c)
 	if err != nil {
 		return err
@@ -77,13 +80,20 @@ func (w *world) runOf(c *cli.Context, ref string) (e *index.Experiment, t remote
 // targetOf returns the machine that an experiment was started on.
 func (w *world) targetOf(c *cli.Context, p *project.Project, e *replicate.Experiment) (remote.Target, error) {
 	if e.Run == nil || e.Run.Target == "" {
-		return remote.Target{}, replicate.Errorf(replicate.Usage, "%s was not started by replicate run", e.ID.Short())
+		return remote.Target{Local: true}, nil
 	}
 	t, err := remote.ParseTarget(e.Run.Target, p.Config.Hosts)
 	if key := c.String("identity-file"); key != "" {
 		t.Identity = w.abs(key)
 	}
 	return t, err
+}
+
+func startedByRun(e *index.Experiment) error {
+	if e.Run == nil {
+		return replicate.Errorf(replicate.Usage, "%s was not started by replicate run", e.ID.Short())
+	}
+	return nil
 }
 
 // secrets are those that a job of the project may need again.
@@ -116,11 +126,11 @@ func logsCommand(w *world) *cli.Command {
 }
 
 func (w *world) logs(c *cli.Context) error {
-	e, t, _, err := w.runOf(c, c.Args().First())
-	if err != nil && (e == nil || replicate.KindOf(err) != replicate.Usage) {
+	e, t, p, err := w.runOf(c, c.Args().First())
+	if err != nil {
 		return err
 	}
-	if e.Status.Final() || err != nil {
+	if e.Status.Final() || e.Run == nil {
 		return w.storedOutput(c, e)
 	}
 	client, err := w.remote(c)
@@ -129,19 +139,14 @@ func (w *world) logs(c *cli.Context) error {
 	}
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	h, err := client.Open(ctx, t)
-	if err != nil {
+	switch err := client.Show(ctx, p, t, e.Experiment, c.Bool("follow")); {
+	case ctx.Err() != nil:
+		return nil
+	case replicate.KindOf(err) == replicate.NotFound: // it was pruned
+		return w.storedOutput(c, e)
+	default:
 		return err
 	}
-	defer h.Close()
-	err = h.Show(ctx, e.ID, c.Bool("follow"))
-	if ctx.Err() != nil {
-		return nil
-	}
-	if replicate.KindOf(err) == replicate.NotFound { // it was pruned
-		return w.storedOutput(c, e)
-	}
-	return err
 }
 
 // storedOutput prints the output that the storage has.

@@ -42,8 +42,12 @@ func listFlags() []cli.Flag {
 	}
 }
 
-// list carries out ls and ps.
 func list(c *cli.Context, w *world, filters []string) error {
+	return listWith(c, w, filters, func(list []*index.Experiment) []*index.Experiment { return list })
+}
+
+// listWith carries out ls and ps, which sees some things otherwise than the storage.
+func listWith(c *cli.Context, w *world, filters []string, seen func([]*index.Experiment) []*index.Experiment) error {
 	if c.NArg() > 0 {
 		return replicate.Errorf(replicate.Usage, "%s takes no arguments, got %q", c.Command.Name, c.Args().First()).
 			WithHint("replicate show %s shows one experiment", c.Args().First())
@@ -64,6 +68,7 @@ func list(c *cli.Context, w *world, filters []string) error {
 		if err != nil {
 			return err
 		}
+		experiments = seen(experiments)
 		err = w.print(func(out *bufio.Writer) error {
 			s.writeList(out, experiments, c)
 			return nil

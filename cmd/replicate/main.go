@@ -46,6 +46,7 @@ func commands(w *world) []*cli.Command {
 		attachCommand(w),
 		logsCommand(w),
 		pullCommand(w),
+		pruneCommand(w),
 		uploadCommand(w),
 		recordCommand(w),
 		versionCommand(w),

@@ -58,6 +58,8 @@ func runCommand(w *world) *cli.Command {
 			&cli.IntFlag{Name: "retries", Usage: "run it again up to `N` times when it fails"},
 			&cli.IntSliceFlag{Name: "port", Aliases: []string{"p"}, Usage: "`PORT` of the job answers at 127.0.0.1 here (repeatable)"},
 			&cli.BoolFlag{Name: "commit", Usage: "commit at the end if the job made no commit itself"},
+			&cli.BoolFlag{Name: "no-docker", Usage: "run it right here, in place, under the same supervision"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"},
 		}, storageFlags()...),
 		Action: func(c *cli.Context) error { return w.run(c) },
 	}
@@ -78,7 +80,11 @@ func (w *world) run(c *cli.Context) error {
 	}
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r, err := client.Start(ctx, j)
+	start := client.Start
+	if c.Bool("no-docker") {
+		start = client.StartHere
+	}
+	r, err := start(ctx, j)
 	if err != nil {
 		return w.notStarted(ctx, err)
 	}
@@ -119,11 +125,18 @@ func (w *world) jobOf(c *cli.Context, p *project.Project) (remote.Job, error) {
 		return remote.Job{}, replicate.Errorf(replicate.Usage, "run wants a command").WithHint("replicate run python train.py")
 	}
 	j := remote.Job{
-		Project: p, Command: argv, Argv: argv, GPUs: c.String("gpus"), Timeout: c.Duration("timeout"), Retries: c.Int("retries"),
+		Project: p, Dir: w.dir, Command: argv, Argv: argv, GPUs: c.String("gpus"), Timeout: c.Duration("timeout"), Retries: c.Int("retries"),
 		Commit: c.Bool("commit"), Image: c.String("image"), Detach: c.Bool("detach"), Env: map[string]string{},
 	}
 	if strings.HasSuffix(argv[0], ".py") {
 		j.Argv = append([]string{"python", "-u"}, argv...)
+	}
+	if c.Bool("no-docker") {
+		for _, name := range []string{"host", "image", "mount", "port", "shm-size"} {
+			if c.IsSet(name) {
+				return j, replicate.Errorf(replicate.Usage, "--no-docker runs the command right here: it excludes --%s", name)
+			}
+		}
 	}
 	var err error
 	if j.Target, err = remote.ParseTarget(c.String("host"), p.Config.Hosts); err != nil {
@@ -206,11 +219,16 @@ func (w *world) remote(c *cli.Context) (*remote.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	client := &remote.Client{
-		SSH:  ssh.Options{Program: program, Getenv: w.getenv, Warn: func(text, hint string) { w.report("warning", &replicate.Error{Err: errors.New(text), Hint: hint}) }},
+		SSH:        ssh.Options{Program: program, Getenv: w.getenv, Warn: func(text, hint string) { w.report("warning", &replicate.Error{Err: errors.New(text), Hint: hint}) }},
+		Supervisor: []string{self, "supervise", "--locks", filepath.Join(os.TempDir(), "replicate-locks")}, Environ: w.environ(),
 		User: w.user(), Name: host, Binary: binaryFor, Python: python.Files(), Stdout: w.stdout, Stderr: w.stderr,
 		Say: w.say, Warn: func(err error) { w.report("warning", err) }, Size: size, LeftOut: leftOut, Now: w.now,
-		Recorder: w.recorderOptions(c.String("storage-url")),
+		Recorder: w.recorderOptions(c.String("storage-url")), Credentials: w.credentials,
 	}
 	if w.inTerminal && w.errTerminal {
 		client.Confirm = w.confirm

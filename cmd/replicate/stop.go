@@ -4,23 +4,33 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/remote/job"
 	"github.com/replicate/replicate/storage/recorder"
 )
 
-const stopHelp = `Ends the experiment that REPLICATE_EXPERIMENT_ID names, and that replicate init began without a command.`
+const stopHelp = `Stops the job of an experiment that replicate run started: its processes are asked to end, and killed after
+30 s or when stop is called again.
+
+Without an ID it ends the experiment that REPLICATE_EXPERIMENT_ID names, and that replicate init began without a
+command.`
 
 func stopCommand(w *world) *cli.Command {
 	return &cli.Command{
 		Name:        "stop",
-		Usage:       "end an experiment",
+		Usage:       "stop a run, or end an experiment",
+		ArgsUsage:   "[EXPERIMENT]",
 		Description: stopHelp,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "status", Usage: "how it ended: `STATUS` is finished (the default), failed, interrupted or terminated"},
 			&cli.IntFlag{Name: "exit-code", Usage: "the exit code of the training was `N`; not 0 means failed"},
+			identityFlag(),
 		}, storageFlags()...),
 		Action: func(c *cli.Context) error {
-			if err := wantArgs(c, 0, 0, "no arguments"); err != nil {
+			if err := wantArgs(c, 0, 1, "at most one experiment"); err != nil {
 				return err
+			}
+			if c.NArg() == 1 {
+				return w.stopRun(c)
 			}
 			status := replicate.Status(c.String("status"))
 			if status == "" {
@@ -49,4 +59,28 @@ func stopCommand(w *world) *cli.Command {
 			return nil
 		},
 	}
+}
+
+// stopRun stops the job of a run.
+func (w *world) stopRun(c *cli.Context) error {
+	e, t, p, err := w.runOf(c, c.Args().First())
+	if err == nil {
+		err = startedByRun(e)
+	}
+	if err != nil {
+		return err
+	}
+	if e.Status.Final() {
+		w.say("%s has ended: %s", e.ID.Short(), e.Status)
+		return nil
+	}
+	client, err := w.remote(c)
+	if err != nil {
+		return err
+	}
+	if err := client.Ask(c.Context, p, t, e.Experiment, job.Stop); err != nil {
+		return err
+	}
+	w.say("asked %s to stop; again: kill it", e.ID.Short())
+	return nil
 }

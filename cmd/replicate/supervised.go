@@ -154,4 +154,5 @@ func setStorage(secrets job.Secrets) {
 	for name, value := range secrets.Storage {
 		os.Setenv(name, value)
 	}
+	useGoogleCredentials(os.Getenv)
 }

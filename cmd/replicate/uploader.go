@@ -28,7 +28,7 @@ const (
 )
 
 // uploaderCommand is what sends an outbox: a process that belongs to nobody, and ends when nothing is left.
-func uploaderCommand(*world) *cli.Command {
+func uploaderCommand(w *world) *cli.Command {
 	return &cli.Command{
 		Name:   "uploader",
 		Hidden: true,
@@ -37,6 +37,7 @@ func uploaderCommand(*world) *cli.Command {
 				return err
 			}
 			stay()
+			useGoogleCredentials(w.getenv)
 			spool, err := openOutbox(c.Context, c.Args().First())
 			if err != nil {
 				return err

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"cloud.google.com/go/auth"
-	"cloud.google.com/go/auth/credentials"
 	"cloud.google.com/go/auth/httptransport"
 	gcs "cloud.google.com/go/storage"
 	"google.golang.org/api/option"
@@ -91,7 +90,7 @@ func (t *transport) next(r *http.Request) (http.RoundTripper, error) {
 	if signed != nil {
 		return signed, nil
 	}
-	found, err := credentials.DetectDefault(&credentials.DetectOptions{Scopes: []string{gcs.ScopeReadWrite}})
+	found, err := detect()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errCredentials, err)
 	}

@@ -1,0 +1,205 @@
+package remote
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/remote/docker"
+	"github.com/replicate/replicate/remote/job"
+)
+
+const (
+	// keptFor and keptRuns are how long an ended run stays on its host, and how many of a project do, the newest ones: what they printed can be read again,
+	// and their volumes looked into.
+	keptFor  = 14 * 24 * time.Hour
+	keptRuns = 20
+	// builtFor is how long the container of a step that failed stays for people to look into, and envFor how long the image of an environment stays
+	// that no container has.
+	builtFor  = 24 * time.Hour
+	envFor    = 30 * 24 * time.Hour
+	servedFor = time.Hour // of a container that serves a stopped run
+	maxCaches = 20 << 30  // bytes of a volume of caches or chunks
+)
+
+// A Pruned is something that was removed, or would be.
+type Pruned struct {
+	What string // "run", "build", "environment", "program", "cache"
+	Name string
+	Size int64
+}
+
+// PruneOptions say what to remove from a host.
+type PruneOptions struct {
+	DryRun bool
+	Force  bool // also runs whose commits are nowhere else
+	// Gone reports whether an experiment was deleted: its run goes at once. nil: none was.
+	Gone func(replicate.ID) bool
+}
+
+// Prune removes what is not needed any more of what has our labels. Whatever holds commits that are nowhere else stays. report is told each thing; what
+// could not be removed is an error behind the others.
+func (h *Host) Prune(ctx context.Context, o PruneOptions, report func(Pruned)) error {
+	usage, err := h.engine.Usage(ctx)
+	if err != nil {
+		return err
+	}
+	p := &pruning{host: h, options: o, report: report, now: h.engine.Now()}
+	if err := p.containers(ctx, usage); err != nil {
+		return err
+	}
+	if err := p.images(ctx, usage); err != nil {
+		return err
+	}
+	return p.volumes(ctx, usage)
+}
+
+type pruning struct {
+	host    *Host
+	options PruneOptions
+	report  func(Pruned)
+	now     time.Time
+	runs    map[string]bool // volumes of runs that stay
+}
+
+// remove removes something, unless nothing is to be removed.
+func (p *pruning) remove(ctx context.Context, what Pruned, remove func(context.Context) error) error {
+	if !p.options.DryRun {
+		if err := remove(ctx); err != nil {
+			return err
+		}
+	}
+	p.report(what)
+	return nil
+}
+
+func (p *pruning) containers(ctx context.Context, usage docker.Usage) error {
+	sizes := map[string]int64{}
+	for _, v := range usage.Volumes {
+		sizes[v.Name] = v.Size
+	}
+	p.runs = map[string]bool{}
+	list := slices.Clone(usage.Containers)
+	slices.SortFunc(list, func(a, b docker.Used) int { return b.State.Created.Compare(a.State.Created) })
+	ofProject := map[string]int{}
+	for _, c := range list {
+		age := p.now.Sub(c.State.Created)
+		stopped := hasStopped(c.State)
+		switch c.Kind {
+		case docker.KindRun:
+			project := c.Labels[docker.LabelProject]
+			if stopped {
+				ofProject[project]++
+			}
+			old := age > keptFor || ofProject[project] > keptRuns
+			if due, err := p.runIsDue(ctx, c, old); err != nil || !due {
+				p.runs[c.Name] = true
+				continue
+			}
+			id := replicate.ID(c.Labels[docker.LabelExperiment])
+			if err := p.remove(ctx, Pruned{"run", id.Short(), c.Size + sizes[c.Name]}, func(ctx context.Context) error { return p.host.Remove(ctx, id) }); err != nil {
+				return err
+			}
+		case docker.KindBuild, docker.KindPull:
+			limit := builtFor
+			if c.Kind == docker.KindPull {
+				limit = servedFor
+			}
+			if age < limit || c.Kind == docker.KindBuild && !stopped {
+				continue
+			}
+			if err := p.remove(ctx, Pruned{"build", c.Name, c.Size}, func(ctx context.Context) error { return p.host.engine.Remove(ctx, c.Name) }); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// runIsDue reports whether a run can go: it has ended, nothing of it is needed, and its commits are elsewhere.
+func (p *pruning) runIsDue(ctx context.Context, c docker.Used, old bool) (bool, error) {
+	id, err := replicate.ParseID(c.Labels[docker.LabelExperiment])
+	if err != nil || !hasStopped(c.State) {
+		return false, nil
+	}
+	if p.options.Gone != nil && p.options.Gone(id) {
+		return true, nil
+	}
+	if !old {
+		return false, nil
+	}
+	if p.options.Force {
+		return true, nil
+	}
+	return p.host.isFetched(ctx, id)
+}
+
+// isFetched reports whether everything that a stopped run recorded is elsewhere.
+func (h *Host) isFetched(ctx context.Context, id replicate.ID) (bool, error) {
+	_, err := h.engine.Stat(ctx, docker.RunName(id), docker.RunDir+"/"+fetchedName)
+	if err == nil || replicate.KindOf(err) != replicate.NotFound {
+		return err == nil, err
+	}
+	_, err = h.engine.GetFile(ctx, docker.RunName(id), storageDir+"/replicate.json", maxStatus, io.Discard)
+	if replicate.KindOf(err) != replicate.NotFound {
+		return false, err // it has a repository, which nobody fetched
+	}
+	s, err := h.State(ctx, id)
+	return err == nil && s.Phase == job.Exited && s.Unsent == (job.Unsent{}), err
+}
+
+// images removes environments that no container has had for long, but for the newest of each project.
+func (p *pruning) images(ctx context.Context, usage docker.Usage) error {
+	list := slices.Clone(usage.Images)
+	slices.SortFunc(list, func(a, b docker.Used) int {
+		return cmp.Compare(b.Labels[docker.LabelCreated], a.Labels[docker.LabelCreated])
+	})
+	newest := map[string]bool{}
+	for _, i := range list {
+		if i.Kind != docker.KindEnv {
+			continue
+		}
+		project := i.Labels[docker.LabelProject]
+		created, err := time.Parse(time.RFC3339, i.Labels[docker.LabelCreated])
+		if err != nil || !newest[project] || i.Users > 0 || p.now.Sub(created) < envFor {
+			newest[project] = true
+			continue
+		}
+		if err := p.remove(ctx, Pruned{"environment", i.Name, i.Size}, func(ctx context.Context) error { return p.host.engine.RemoveImage(ctx, i.Name) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// volumes removes programs of other versions, caches that have grown large, and what was left of runs without a container.
+func (p *pruning) volumes(ctx context.Context, usage docker.Usage) error {
+	info, err := p.host.info(ctx)
+	if err != nil {
+		return err
+	}
+	program, err := p.host.client.program(info.Arch)
+	if err != nil {
+		return err
+	}
+	for _, v := range usage.Volumes {
+		what := Pruned{Name: v.Name, Size: v.Size}
+		switch {
+		case v.Users > 0:
+			continue
+		case v.Kind == docker.KindBin && v.Name != program.Volume():
+			what.What = "program"
+		case (v.Kind == docker.KindCache || v.Kind == docker.KindChunks) && v.Size > maxCaches:
+			what.What = "cache"
+		default:
+			continue
+		}
+		if err := p.remove(ctx, what, func(ctx context.Context) error { return p.host.engine.RemoveVolume(ctx, v.Name) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
