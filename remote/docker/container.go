@@ -34,6 +34,7 @@ type Container struct {
 	Ports   []uint16 // published on 127.0.0.1 of the host, each under a random port
 	Restart int      // how often PID 1 is started again when it ends with another code than 0, or the engine restarts
 	Network string   // "host" or "none"; "" for the engine's bridge
+	Usual   bool     // limits are the engine's own: what several clients may start at once must not be made again
 }
 
 // A Bind shows a directory or file of the host in the container. It must exist.
@@ -61,6 +62,9 @@ const stackSize = 64 << 20
 // Create makes a container, or adopts the one of this name that is there: then created is false, and what it was made of counts.
 // Directories of binds that are missing are NotFound, and so is the image.
 func (e *Engine) Create(ctx context.Context, c Container) (created bool, err error) {
+	if c.Usual {
+		return e.create(ctx, c, nil)
+	}
 	return e.create(ctx, c, limits())
 }
 
