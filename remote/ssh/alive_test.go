@@ -26,7 +26,7 @@ type relay struct {
 	frozen sync.RWMutex
 }
 
-func startRelay(t *testing.T, port int) *relay {
+func startRelay(t testing.TB, port int) *relay {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -299,4 +299,19 @@ func TestNameNobodyHas(t *testing.T) {
 	} else if !strings.Contains(err.Error(), "the name no-such-host.invalid cannot be looked up") {
 		t.Errorf("got %v", err)
 	}
+}
+
+func TestTooManyConnectionsAreSaid(t *testing.T) {
+	s := startSSHD(t, "MaxStartups 1")
+	hog, err := net.Dial("tcp", hostport("127.0.0.1", s.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hog.Close()
+	if _, err := hog.Read(make([]byte, 4)); err != nil { // its first word: the server counts it
+		t.Fatal(err)
+	}
+	_, err = Dial(t.Context(), Address{Host: "box"}, s.options())
+	wantError(t, err, replicate.Unavailable, "connect to box: the host ended the connection",
+		"it may have too many connections (MaxStartups), or forbid this address or user")
 }

@@ -23,10 +23,11 @@ var errOpenSSH = errors.New("only the ssh program can go on")
 
 // A login chooses how to authenticate, after seeing what the host allows.
 type login struct {
-	c    *config
-	o    Options
-	ask  func(Question) (string, error)
-	ring *keyring
+	c      *config
+	o      Options
+	ask    func(Question) (string, error)
+	ring   *keyring
+	wallet *wallet
 
 	offered []string // names of the keys
 	asked   map[string]int
@@ -35,7 +36,7 @@ type login struct {
 }
 
 func newLogin(c *config, o Options, ask func(Question) (string, error)) (*login, error) {
-	l := &login{c: c, o: o, asked: map[string]int{}}
+	l := &login{c: c, o: o, asked: map[string]int{}, wallet: newWallet()}
 	l.ask = func(q Question) (string, error) {
 		answer, err := ask(q)
 		if err != nil && !errors.Is(err, errNobody) {
@@ -54,7 +55,7 @@ func (l *login) next(state *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	if l.fatal != nil {
 		return nil, l.fatal
 	}
-	if slices.Contains(l.allowed, "publickey") {
+	if slices.Contains(l.allowed, "publickey") && !l.c.noKeys {
 		if k, ok := l.key(); ok {
 			return ssh.PublicKeys(k), nil
 		}
@@ -98,14 +99,14 @@ func (l *login) onlyOpenSSH() bool {
 		return false
 	}
 	return l.c.gssapi && slices.Contains(l.allowed, "gssapi-with-mic") ||
-		slices.Contains(l.allowed, "publickey") && (l.c.pkcs11 != "" || l.ring.hardware != "")
+		slices.Contains(l.allowed, "publickey") && !l.c.noKeys && (l.c.pkcs11 != "" || l.ring.hardware != "")
 }
 
 // interactive asks the person.
 func (l *login) interactive(method string) ssh.AuthMethod {
 	if method == "password" {
 		return ssh.PasswordCallback(func() (string, error) {
-			return l.ask(Question{Text: fmt.Sprintf("password of %s@%s:", l.c.user, l.c.address.Host), Hidden: true})
+			return l.answer(Question{Text: fmt.Sprintf("password of %s@%s:", l.c.user, l.c.address.Host), Hidden: true})
 		})
 	}
 	return ssh.KeyboardInteractive(func(name, instruction string, questions []string, echos []bool) ([]string, error) {
@@ -115,12 +116,24 @@ func (l *login) interactive(method string) ssh.AuthMethod {
 				fmt.Sprintf("%s: %s", l.c.address.Host, printable(question))}, func(s string) bool { return s == "" }), "\n")
 			name, instruction = "", ""
 			var err error
-			if answers[i], err = l.ask(Question{Text: text, Hidden: !echos[i]}); err != nil {
+			if answers[i], err = l.answer(Question{Text: text, Hidden: !echos[i]}); err != nil {
 				return nil, err
 			}
 		}
 		return answers, nil
 	})
+}
+
+// answer answers from memory, or asks.
+func (l *login) answer(q Question) (string, error) {
+	if answer, ok := l.wallet.recall(q); ok {
+		return answer, nil
+	}
+	answer, err := l.ask(q)
+	if err == nil {
+		l.wallet.note(q, answer)
+	}
+	return answer, err
 }
 
 // refused explains why nothing is left to try.

@@ -149,6 +149,12 @@ func TestCertificates(t *testing.T) {
 		o.Getenv = env(map[string]string{"HOME": s.dir, "SSH_AUTH_SOCK": startAgent(t, 0, key)})
 		s.dial("box", o)
 	})
+	t.Run("CertificateFile of a key in the agent", func(t *testing.T) {
+		s.configure("IdentityFile none\n CertificateFile " + s.path("elsewhere"))
+		o := s.options()
+		o.Getenv = env(map[string]string{"HOME": s.dir, "SSH_AUTH_SOCK": startAgent(t, 0, s.private("id"))})
+		s.dial("box", o)
+	})
 	t.Run("CertificateFile", func(t *testing.T) {
 		s.write("alone", s.read("id"))
 		s.configure("IdentityFile " + s.path("alone") + "\n CertificateFile " + s.path("elsewhere"))
@@ -243,7 +249,6 @@ func TestPasswords(t *testing.T) {
 			return nil, nil
 		}
 	}
-	key := newKey(t, "ed25519")
 	for _, tt := range []struct {
 		name   string
 		change func(*ssh.ServerConfig)
@@ -262,6 +267,7 @@ func TestPasswords(t *testing.T) {
 			"the host would take a password, but there is no terminal to ask at: ssh-copy-id box"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			key := newKey(t, "ed25519") // whose password nobody has given
 			s := startServer(t, tt.change, key)
 			s.know(line(s.name(), key.PublicKey()))
 			o := s.options(tt.config)
@@ -278,6 +284,94 @@ func TestPasswords(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestRightPasswordIsRemembered(t *testing.T) {
+	key := newKey(t, "ed25519")
+	password := "first"
+	s := startServer(t, func(c *ssh.ServerConfig) {
+		c.KeyboardInteractiveCallback = func(_ ssh.ConnMetadata, challenge ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+			given, err := challenge("", "", []string{"Password: ", "Code: "}, []bool{false, false})
+			if err != nil || !slices.Equal(given, []string{password, "123"}) {
+				return nil, errors.New("no")
+			}
+			return nil, nil
+		}
+	}, key)
+	s.know(line(s.name(), key.PublicKey()))
+	o := s.options("")
+	for _, tt := range []struct {
+		name, password string
+		give           []string
+	}{
+		{"asked", "first", []string{"wrong", "123", "first", "123"}},
+		{"remembered, but for the code", "first", []string{"123"}},
+		{"changed", "second", []string{"123", "second", "123"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			password = tt.password
+			person := &answers{give: tt.give}
+			o.Ask = person.ask
+			if _, err := s.dial(o); err != nil || len(person.give) > 0 {
+				t.Errorf("%v, asked %+v", err, person.asked)
+			}
+		})
+	}
+}
+
+// TestOnlyOpenSSHGoesOn has connections refused to us, and sees what the ssh program says then.
+func TestOnlyOpenSSHGoesOn(t *testing.T) {
+	s := startSSHD(t)
+	s.write("authorized_keys", "")
+	s.write("hardware", "-----BEGIN OPENSSH PRIVATE KEY-----\n-----END OPENSSH PRIVATE KEY-----\n")
+	s.write("hardware.pub", string(ssh.MarshalAuthorizedKey(hardwareKey(t))))
+	for _, tt := range []struct{ name, config string }{
+		{"PKCS#11", "IdentityFile none\n PKCS11Provider /nowhere/lib.so"},
+		{"security token", "IdentityFile " + s.path("hardware")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s.configure(tt.config)
+			_, err := Dial(t.Context(), Address{Host: "box"}, s.options())
+			wantError(t, err, replicate.Permission, "connect to box: root@127.0.0.1: Permission denied (publickey).", "ssh box says more")
+			o := s.options()
+			o.Config = s.path("plain")
+			s.write("plain", s.read("config"))
+			o.Program = ""
+			_, err = Dial(t.Context(), Address{Host: "box"}, o)
+			if err == nil || !strings.HasPrefix(err.Error(), "connect to box: root is not let in: ") {
+				t.Errorf("without the program: %v", err)
+			}
+		})
+	}
+}
+
+func TestOnlyOpenSSHHasTickets(t *testing.T) {
+	s := startSSHD(t, "GSSAPIAuthentication yes")
+	s.configure("IdentityFile none\n GSSAPIAuthentication yes")
+	_, err := Dial(t.Context(), Address{Host: "box"}, s.options())
+	wantError(t, err, replicate.Permission, "connect to box: root@127.0.0.1: Permission denied (publickey,gssapi-keyex,gssapi-with-mic).", "ssh box says more")
+	s.configure("IdentityFile none\n GSSAPIAuthentication no")
+	_, err = Dial(t.Context(), Address{Host: "box"}, s.options())
+	wantError(t, err, replicate.Permission, "connect to box: root is not let in: there is no key to offer (it takes publickey, gssapi-keyex, gssapi-with-mic)",
+		"check the user, and copy a key there: ssh-copy-id box")
+}
+
+// hardwareKey is the public half of a key in a security token.
+func hardwareKey(t *testing.T) ssh.PublicKey {
+	t.Helper()
+	public, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ssh.ParsePublicKey(ssh.Marshal(struct {
+		Type        string
+		Key         []byte
+		Application string
+	}{ssh.KeyAlgoSKED25519, public, "ssh:"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 func TestPersonWhoGivesUpEndsIt(t *testing.T) {

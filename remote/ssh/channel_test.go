@@ -119,3 +119,42 @@ func TestClosedConnectionSaysSo(t *testing.T) {
 	_, err := c.DialSocket(t.Context(), "/x")
 	wantError(t, err, replicate.Unavailable, "open /x on box: use of closed network connection", "")
 }
+
+func TestPreparedConnectionsAreTaken(t *testing.T) {
+	key := newKey(t, "ed25519")
+	s := startServer(t, nil, key)
+	s.know(line(s.name(), key.PublicKey()))
+	c, err := s.dial(s.options(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := echo(t, "unix")
+	c.Prepare(path, 2)
+	for i := range 3 {
+		if out, err := talk(c.DialSocket(t.Context(), path)); out != "you said hello\ngoodbye\n" || err != nil {
+			t.Errorf("got %q, %v", out, err)
+		}
+		if n := int(s.channels.Load()); n != max(2, i+1) {
+			t.Errorf("%d channels were opened for %d", n, i+1)
+		}
+	}
+	c.Prepare("/no/such/socket", 1)
+	if _, err := c.DialSocket(t.Context(), "/no/such/socket"); !errors.Is(err, ErrRefused) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestOldSparesAreNotTaken(t *testing.T) {
+	var s spares
+	old := &spare{since: time.Now().Add(-spareAge), done: make(chan struct{})}
+	close(old.done)
+	young := &spare{since: time.Now()}
+	s.put("/x", old)
+	s.put("/x", young)
+	if got := s.take("/x"); got != young {
+		t.Errorf("took %+v", got)
+	}
+	if got := s.take("/x"); got != nil {
+		t.Errorf("took %+v", got)
+	}
+}

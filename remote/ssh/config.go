@@ -24,7 +24,7 @@ type config struct {
 
 	identities, certificates []string // files; the one that was asked for comes first
 	agent                    string   // socket, "" for none
-	identitiesOnly           bool
+	identitiesOnly, noKeys   bool
 	methods                  []string // of keyboard-interactive and password, in this order, those that are not turned off
 	prompts                  int      // how often a password is asked for
 	gssapi                   bool
@@ -96,6 +96,7 @@ func newConfig(a Address, s settings, o Options) (*config, error) {
 		patience:          connectPatience,
 		proxyCommand:      s.path("proxycommand"),
 		identitiesOnly:    s.is("identitiesonly"),
+		noKeys:            slices.Contains([]string{"no", "false"}, s.get("pubkeyauthentication")),
 		prompts:           number(s.get("numberofpasswordprompts"), 3),
 		gssapi:            s.is("gssapiauthentication"),
 		pkcs11:            s.path("pkcs11provider"),

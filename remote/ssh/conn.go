@@ -25,6 +25,7 @@ type Conn struct {
 	host      string // as the person named it
 	user      string
 	key       string
+	spares    spares
 
 	tasks sync.WaitGroup
 	once  sync.Once
@@ -125,6 +126,9 @@ func (c *Conn) answers() bool {
 
 // DialSocket connects to a Unix socket on the host. The connection has CloseWrite. A deadline closes it for good when it passes.
 func (c *Conn) DialSocket(ctx context.Context, path string) (net.Conn, error) {
+	if spare := c.spares.take(path); spare != nil {
+		return spare.wait(ctx)
+	}
 	return c.open(ctx, "unix", path)
 }
 

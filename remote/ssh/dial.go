@@ -147,13 +147,18 @@ func handshake(ctx context.Context, conn net.Conn, c *config, o Options) (*ssh.C
 	}
 	defer l.ring.close()
 	clientConn, channels, requests, err := ssh.NewClientConn(conn, c.hostport(), &ssh.ClientConfig{
-		Config:            ssh.Config{Ciphers: slices.Clone(ciphers)},
-		User:              c.user,
-		HostKeyCallback:   v.check,
+		Config: ssh.Config{Ciphers: slices.Clone(ciphers)},
+		User:   c.user,
+		HostKeyCallback: func(host string, remote net.Addr, key ssh.PublicKey) error {
+			err := v.check(host, remote, key)
+			l.wallet.owner = c.user + " " + v.fingerprint
+			return err
+		},
 		HostKeyAlgorithms: v.algorithms(),
 		AuthCallback:      l.next,
 	})
 	if err == nil {
+		l.wallet.right()
 		return ssh.NewClient(clientConn, channels, requests), v.fingerprint, nil
 	}
 	conn.Close()

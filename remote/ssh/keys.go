@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -148,21 +150,15 @@ func (r *keyring) listAgent() map[string]*heldKey {
 }
 
 // others returns the keys of the agent that were not used yet, in its order.
-func (r *keyring) others(held map[string]*heldKey, used map[string]bool) []key {
-	list := make([]key, len(held))
-	for blob, h := range held {
-		if !used[blob] {
-			list[h.order] = key{public: h.PublicKey(), name: fmt.Sprintf("%s of ssh-agent", orElse(printable(h.comment), "a key")),
+func (r *keyring) others(held map[string]*heldKey, used map[string]bool) (list []key) {
+	for _, h := range slices.SortedFunc(maps.Values(held), func(a, b *heldKey) int { return a.order - b.order }) {
+		if !used[string(h.PublicKey().Marshal())] {
+			k := key{public: h.PublicKey(), name: orElse(printable(h.comment), "a key") + " of ssh-agent",
 				signer: func() (ssh.Signer, error) { return h, nil }}
+			list = append(list, r.certified(k, "")...)
 		}
 	}
-	kept := list[:0]
-	for _, k := range list {
-		if k.public != nil {
-			kept = append(kept, k)
-		}
-	}
-	return kept
+	return list
 }
 
 // fromFile makes a key of a file, or of the agent's key whose public half is in the file or beside it. A file that does not hold a key
@@ -221,12 +217,16 @@ func publicKeyIn(file string) ssh.PublicKey {
 	return public
 }
 
-// certified returns a key with each of its certificates, then alone.
+// certified returns a key with each of its certificates, then alone. file is "" for a key of the agent alone.
 func (r *keyring) certified(k key, file string) (list []key) {
 	if k.public == nil {
 		return []key{k}
 	}
-	for _, name := range append([]string{file + "-cert.pub"}, r.c.certificates...) {
+	names := r.c.certificates
+	if file != "" {
+		names = append([]string{file + "-cert.pub"}, names...)
+	}
+	for _, name := range names {
 		cert, ok := publicKeyIn(name).(*ssh.Certificate)
 		if ok && same(cert.Key, k.public) {
 			list = append(list, key{public: cert, signer: k.signer, name: name})

@@ -20,11 +20,12 @@ import (
 
 // A server is made of x/crypto, so that each of its answers can be chosen. Its clients have a home without an ssh program.
 type server struct {
-	t     *testing.T
-	dir   string
-	port  int
-	conns atomic.Int32
-	mute  atomic.Bool // pings are not answered
+	t        *testing.T
+	dir      string
+	port     int
+	conns    atomic.Int32
+	mute     atomic.Bool // pings are not answered
+	channels atomic.Int32
 }
 
 // startServer serves with host keys. change makes its configuration; without it everybody is let in.
@@ -71,6 +72,7 @@ func (s *server) serve(conn net.Conn, config *ssh.ServerConfig) {
 		}
 	}()
 	for c := range channels {
+		s.channels.Add(1)
 		go s.channel(c)
 	}
 }
@@ -108,7 +110,10 @@ func (s *server) channel(c ssh.NewChannel) {
 	}
 	defer channel.Close()
 	go ssh.DiscardRequests(requests)
-	go io.Copy(conn, channel)
+	go func() {
+		io.Copy(conn, channel)
+		conn.(interface{ CloseWrite() error }).CloseWrite()
+	}()
 	io.Copy(channel, conn)
 }
 

@@ -17,7 +17,7 @@ import (
 
 // An sshd is Debian's, on a port of its own of 127.0.0.1 and ::1, with a home for its clients.
 type sshd struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string // known_hosts, id, config of the client; authorized_keys of the server
 	port int
 	pid  int
@@ -27,7 +27,7 @@ type sshd struct {
 }
 
 // startSSHD starts a server with lines added to its configuration, and a client's home that knows it as the alias box.
-func startSSHD(t *testing.T, lines ...string) *sshd {
+func startSSHD(t testing.TB, lines ...string) *sshd {
 	t.Helper()
 	require.Root(t)
 	program := "/usr/sbin/sshd"
@@ -131,7 +131,7 @@ func env(values map[string]string) func(string) string {
 	return func(name string) string { return values[name] }
 }
 
-func keygen(t *testing.T, path string, args ...string) {
+func keygen(t testing.TB, path string, args ...string) {
 	t.Helper()
 	args = append([]string{"-q", "-f", path, "-C", filepath.Base(path)}, args...)
 	if len(args) == 5 {
@@ -142,7 +142,7 @@ func keygen(t *testing.T, path string, args ...string) {
 	}
 }
 
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
