@@ -15,7 +15,12 @@ import (
 
 // live takes the job through all of its phases, from where an earlier supervisor left it.
 func (s *supervisor) live(ctx context.Context) (int, error) {
-	if err := s.know(ctx); err != nil {
+	switch err := s.know(ctx); {
+	case err != nil && s.asks.why() != "":
+		s.end(ctx, Spec{}, s.asks.why().early())
+		s.phase(Exited, s.state.Reason)
+		return s.state.ExitCode, nil
+	case err != nil:
 		return s.broken(ctx, err)
 	}
 	spec := *s.spec // nobody changes it any more
@@ -302,7 +307,8 @@ func (s *supervisor) refuse(err error) ending {
 	return notStarted(err)
 }
 
-// accompany waits for the end of a process. When the job is asked to end, its processes are asked, and killed when the grace is over.
+// accompany waits for the end of a process. When the job is asked to end, all of its processes are asked, and those that are left are killed
+// when the grace is over: the one that saves a checkpoint need not be the first.
 func (s *supervisor) accompany(p *process, spec Spec) {
 	select {
 	case <-p.done:
@@ -315,12 +321,15 @@ func (s *supervisor) accompany(p *process, spec Spec) {
 	if grace == 0 {
 		grace = DefaultGrace
 	}
-	p.signal(why.word())
+	select {
+	case <-s.asks.kill:
+	default:
+		p.signal(why.word())
+	}
 	over := time.NewTimer(grace)
 	defer over.Stop()
 	select {
-	case <-p.done:
-		return
+	case <-p.gone():
 	case <-s.asks.kill:
 	case <-over.C:
 		s.scribe.say("the job did not end within %s, and is killed", grace)

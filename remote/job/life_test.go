@@ -34,6 +34,14 @@ func (r *run) ask(s Signal) {
 	}
 }
 
+// saved looks that a job had the time to save its work.
+func (r *run) saved() {
+	r.t.Helper()
+	if got := text(r.log(), Stdout); got != "ready\nsaved\n" {
+		r.t.Errorf("it printed %q", got)
+	}
+}
+
 func TestAStoppedJobEnds(t *testing.T) {
 	const stubborn = `trap '' TERM INT; echo ready; while :; do sleep 1; done`
 	const polite = `trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.01; done`
@@ -48,6 +56,7 @@ func TestAStoppedJobEnds(t *testing.T) {
 		"by INT":                  {`echo ready; exec sleep 60`, 0, func(r *run) { r.ask(Interrupt) }, replicate.Interrupted, 130},
 		"by a signal from Docker": {`echo ready; exec sleep 60`, 0, func(r *run) { _ = r.cmd.Process.Signal(syscall.SIGTERM) }, replicate.Terminated, 143},
 		"by itself":               {polite, 0, func(r *run) { r.ask(Stop) }, replicate.Terminated, 5},
+		"when all of it has":      {`sh -c 'trap "sleep 0.2; echo saved; exit" TERM; echo ready; while :; do sleep 0.01; done'; exit 1`, 0, func(r *run) { r.ask(Stop); r.wait(); r.saved() }, replicate.Terminated, 143},
 		"by KILL after the grace": {stubborn, 50 * time.Millisecond, func(r *run) { r.ask(Stop) }, replicate.Terminated, 137},
 		"at once the second time": {stubborn, time.Hour, func(r *run) { r.ask(Stop); r.ask(Stop) }, replicate.Terminated, 137},
 		"at once by kill":         {stubborn, time.Hour, func(r *run) { r.ask(Kill) }, replicate.Terminated, 137},
@@ -73,7 +82,9 @@ func TestNothingOfAJobOutlivesIt(t *testing.T) {
 	for name, end := range map[string]string{"that ends": `sleep 0.1`, "that is stopped": `trap 'exit 1' TERM; while :; do sleep 0.01; done`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := supervise(t, t.TempDir()).give(shell(`(trap '' TERM; sh -c 'echo $$; exec sleep 60' & echo $$; exec sleep 60) & `+end), Secrets{})
+			spec := shell(`(trap '' TERM; sh -c 'echo $$; exec sleep 60' & echo $$; exec sleep 60) & ` + end)
+			spec.Grace = Duration(50 * time.Millisecond)
+			r := supervise(t, t.TempDir()).give(spec, Secrets{})
 			waitFor(t, "ready", func() bool { return strings.Count(text(r.log(), Stdout), "\n") == 2 })
 			if strings.HasPrefix(end, "trap") {
 				r.ask(Stop)
@@ -177,6 +188,36 @@ func TestAWaitingJobCanBeStopped(t *testing.T) {
 	r.ask(Stop)
 	if code := r.wait(); code != 143 || r.state().Status != replicate.Terminated || r.state().Attempt != 0 {
 		t.Errorf("exit code %d, state %+v", code, r.state())
+	}
+}
+
+func TestASupervisorWithoutAJobCanBeStopped(t *testing.T) {
+	r := supervise(t, t.TempDir())
+	r.until("begun", func(s State) bool { return s.Phase == Preparing })
+	waitFor(t, "asked", func() bool {
+		_, err := Control(t.Context(), r.dir, Request{Op: OpSignal, Signal: Stop})
+		return err == nil
+	})
+	if code := r.wait(); code != 143 || r.state().Phase != Exited {
+		t.Errorf("exit code %d, state %+v", code, r.state())
+	}
+}
+
+// TestNewerClientsAreUnderstood sends what this version does not know.
+func TestNewerClientsAreUnderstood(t *testing.T) {
+	r := supervise(t, t.TempDir())
+	if _, err := io.WriteString(r.stdin, "\n{\"replicate\":9,\"later\":1,\"job\":{\"argv\":[\"sh\",\"-c\",\"echo ready; exec sleep 60\"],\"later\":[]}}\n"); err != nil {
+		t.Fatal(err)
+	}
+	r.ready()
+	for _, request := range []Request{{Op: "later"}, {Op: OpSignal, Signal: "later"}, {Op: OpSecrets}} {
+		if _, err := Control(t.Context(), r.dir, request); replicate.KindOf(err) != replicate.Usage {
+			t.Errorf("%+v: %v", request, err)
+		}
+	}
+	r.ask(Kill)
+	if code := r.wait(); code != 137 {
+		t.Errorf("exit code %d", code)
 	}
 }
 

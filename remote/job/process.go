@@ -46,13 +46,28 @@ func startProcess(cmd *exec.Cmd, r *reaper) (*process, error) {
 // signal sends a signal to all of the job's process group.
 func (p *process) signal(s syscall.Signal) { _ = unix.Kill(-p.cmd.Process.Pid, s) } // it may have ended
 
+// lookAtGroup is how often it is looked whether somebody of a group is left: nobody tells when a grandchild ends.
+const lookAtGroup = 10 * time.Millisecond
+
+// gone returns a channel that is closed when the command and all of its group have ended.
+func (p *process) gone() <-chan struct{} {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		for <-p.done; unix.Kill(-p.cmd.Process.Pid, 0) == nil; {
+			time.Sleep(lookAtGroup)
+		}
+	}()
+	return gone
+}
+
 // sweep kills what is left of the group, as the job has ended, and waits until it is gone: it may hold a GPU.
 func (p *process) sweep() {
-	const patience, every = 5 * time.Second, 10 * time.Millisecond
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(every) {
-		if unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL) != nil {
-			return
-		}
+	const patience = 5 * time.Second
+	p.signal(unix.SIGKILL)
+	select {
+	case <-p.gone():
+	case <-time.After(patience): // in the hands of a driver
 	}
 }
 

@@ -199,12 +199,12 @@ func (s *supervisor) listen(ctx context.Context) {
 	s.background.Go(func() { s.reaper.run(ctx) })
 	s.background.Go(func() { s.hear(ctx) })
 	s.background.Go(func() { s.pass(ctx) })
+	controller, err := serve(s.Dir, s.answer)
+	if err != nil {
+		s.scribe.say("nobody can ask this job anything: %v", err)
+		return
+	}
 	s.background.Go(func() {
-		controller, err := serve(s.Dir, s.answer)
-		if err != nil {
-			s.scribe.say("nobody can ask this job anything: %v", err)
-			return
-		}
 		<-ctx.Done()
 		controller.close()
 	})
