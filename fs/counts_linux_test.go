@@ -18,11 +18,16 @@ import (
 // serveHere serves a view from this process, so that its requests can be counted. Only other processes may touch the mount.
 func serveHere(t testing.TB, v View, pinned bool) (mnt string, s *server) {
 	t.Helper()
+	s = newServer(v, pinned, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	return serveIt(t, s), s
+}
+
+func serveIt(t testing.TB, s *server) (mnt string) {
+	t.Helper()
 	require.Root(t)
 	mnt = tempDir(t)
 	f, err := attach(mnt, "test")
 	check(t, err)
-	s = newServer(v, pinned, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	k, err := connect(s, int(f.Fd()))
 	check(t, err)
 	served := make(chan struct{})
@@ -32,7 +37,7 @@ func serveHere(t testing.TB, v View, pinned bool) (mnt string, s *server) {
 		f.Close()
 		<-served
 	})
-	return mnt, s
+	return mnt
 }
 
 // counted returns how many requests of some kinds a program makes.

@@ -161,6 +161,7 @@ func TestTortureKilledServersGoUnnoticed(t *testing.T) {
 	check(t, os.WriteFile(filepath.Join(tree, "slow"), bytes.Repeat([]byte("slow"), 1000), 0o644))
 	check(t, os.WriteFile(filepath.Join(tree, growingName), []byte("1\n2\n3\n"), 0o644))
 	check(t, os.WriteFile(tree+"."+growingName, []byte("1\n2\n3\n"), 0o644))
+	check(t, os.WriteFile(filepath.Join(tree, "large"), bytes.Repeat([]byte("0123456789abcde"), leastCopy/15+1), 0o644)) // the kernel reads it itself
 	o := testOptions(t, tree)
 	mnt := mount(t, o)
 	r, err := stateOf(o.StateDir, o.Dir).read()
@@ -177,6 +178,10 @@ func TestTortureKilledServersGoUnnoticed(t *testing.T) {
 		pid = serverOf(t, o, pid)
 	}
 	stop()
+	table, err := os.ReadFile(stateOf(o.StateDir, o.Dir).path("copies"))
+	if os.Geteuid() == 0 && !bytes.HasPrefix(table, []byte("copy 1 ")) {
+		t.Errorf("there was no copy to read: %q, %v", table, err)
+	}
 	r, err = stateOf(o.StateDir, o.Dir).read()
 	check(t, err)
 	if r.Restarts != kills() {

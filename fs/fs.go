@@ -3,7 +3,7 @@
 // Three processes take part. The command (Mount) checks, starts the supervisor and waits for its word. The supervisor holds
 // /dev/fuse, mounts, starts the server and then only waits: a server that dies is started again on the same descriptor, and
 // whoever was reading goes on as if nothing had happened. The server (server_linux.go) answers the kernel from a View; it keeps
-// nothing that it could not compute again.
+// nothing that it could not compute again, but for copies of large files, of which there is a table (copies_linux.go).
 //
 // What the kernel may keep, and for how long, is decided in one place (server_linux.go) from the Life that a view gives each node.
 //

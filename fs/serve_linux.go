@@ -23,6 +23,9 @@ func serve(ctx context.Context, v View, o order, words io.Writer) error {
 	ageHeap()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	s := newServer(v, o.Commit != "", log)
+	if os.Geteuid() == 0 && !s.pinned {
+		s.copies = openCopies(o, log)
+	}
 	ready := func() { _ = word{Kind: wordReady, Instance: v.Instance()}.write(words) }
 	if o.Again && v.Instance() != o.Instance {
 		_ = word{Kind: wordAfresh}.write(words)
@@ -86,6 +89,9 @@ func connect(s *server, fd int) (*fuse.Server, error) {
 		}
 		k, err := fuse.NewServer(s, fmt.Sprintf("/dev/fd/%d", copied), s.options())
 		if err == nil {
+			if s.copies != nil {
+				s.copies.kernel = k
+			}
 			return k, nil
 		}
 		failure = err

@@ -33,8 +33,8 @@ const (
 	maxNameLen  = 255
 )
 
-// A server answers the kernel from a view. It keeps no state per node, per name or per open file: FORGET and RELEASE do
-// nothing, file handles are 0, and another process can go on where this one stopped.
+// A server answers the kernel from a view. It keeps no state per node, per name or per open file: FORGET does nothing, file
+// handles are 0, and another process can go on where this one stopped. Copies of large files are the exception (copies_linux.go).
 type server struct {
 	fuse.RawFileSystem // ENOSYS for everything else, which the kernel remembers
 
@@ -43,6 +43,7 @@ type server struct {
 	uid, gid   uint32
 	generation uint64
 	log        *slog.Logger
+	copies     *copies // nil: every file is read through the server
 	reported   damage
 	kernel     atomic.Pointer[fuse.Server] // set by the first request
 
@@ -156,17 +157,23 @@ func (s *server) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *f
 }
 
 func (s *server) fillEntry(out *fuse.EntryOut, dir, id view.ID, a *view.Attr) {
-	out.NodeId = uint64(id)
+	node, changes := s.copies.node(id, s.view.Life(id), a)
+	out.NodeId = node
 	out.Generation = s.generation
-	out.SetEntryTimeout(s.entryTTL(dir))
+	if !changes {
+		out.SetEntryTimeout(s.entryTTL(dir))
+	}
 	out.SetAttrTimeout(s.attrTTL(id))
 	s.fill(&out.Attr, id, a)
 }
 
 func (s *server) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	s.counts[opGetattr].Add(1)
-	id := view.ID(in.NodeId)
-	a, err := s.view.Attr(context.Background(), id)
+	id, err := s.copies.file(in.NodeId)
+	var a view.Attr
+	if err == nil {
+		a, err = s.view.Attr(context.Background(), id)
+	}
 	if err != nil {
 		return s.status(err, "stat")
 	}
@@ -218,15 +225,24 @@ func (s *server) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 	if s.pinned {
 		return fuse.ENOSYS
 	}
-	if err := s.view.Open(context.Background(), view.ID(in.NodeId)); err != nil {
+	id, err := s.copies.file(in.NodeId)
+	if err == nil {
+		err = s.view.Open(context.Background(), id)
+	}
+	if err != nil {
 		return s.status(err, "open")
 	}
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
-	if s.view.Life(view.ID(in.NodeId)) == view.Growing {
+	if handle, backing, ok := s.copies.open(in.NodeId); ok {
+		out.OpenFlags = fuse.FOPEN_PASSTHROUGH | fuse.FOPEN_NOFLUSH
+		out.Fh, out.BackingID = handle, backing
+	} else if s.view.Life(id) == view.Growing {
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
 	}
 	return fuse.OK
 }
+
+func (s *server) Release(_ <-chan struct{}, in *fuse.ReleaseIn) { s.copies.release(in.Fh) }
 
 func (s *server) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status {
 	if s.pinned {
@@ -240,7 +256,11 @@ func (s *server) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Read
 	if in.Offset > math.MaxInt64 {
 		return nil, fuse.EINVAL
 	}
-	r, err := s.view.Content(context.Background(), view.ID(in.NodeId))
+	id, err := s.copies.file(in.NodeId)
+	var r io.ReaderAt
+	if err == nil {
+		r, err = s.view.Content(context.Background(), id)
+	}
 	if err != nil {
 		return nil, s.status(err, "open")
 	}
@@ -248,7 +268,21 @@ func (s *server) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Read
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, s.status(err, "read")
 	}
+	s.copy(id, buf[:n], int64(in.Offset))
 	return fuse.ReadResultData(buf[:n]), fuse.OK
+}
+
+// copy takes what was read of a file into its copy, if it has or is to have one.
+func (s *server) copy(id view.ID, p []byte, off int64) {
+	if s.copies == nil {
+		return
+	}
+	if off == 0 && len(p) > smallBlock {
+		if a, err := s.view.Attr(context.Background(), id); err == nil {
+			s.copies.begin(id, s.view.Life(id), &a)
+		}
+	}
+	s.copies.pass(id, p, off)
 }
 
 func (s *server) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
@@ -341,6 +375,9 @@ func (s *server) options() *fuse.MountOptions {
 			s.log.Error("panic", "value", p, "stack", string(debug.Stack()))
 			return fuse.EIO
 		},
+	}
+	if s.copies != nil {
+		o.DisabledCapabilities &^= fuse.CAP_PASSTHROUGH
 	}
 	if s.pinned {
 		o.ExtraCapabilities |= fuse.CAP_NO_OPENDIR_SUPPORT
