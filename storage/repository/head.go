@@ -114,6 +114,8 @@ func (o *outbox) introduce(st Standing) {
 // note keeps what records say of where their experiment stands. Two processes that do so at the same time can lose one: then there are two commits with one
 // parent, as with writers on two machines.
 func (o *outbox) note(experiment replicate.ID, records []Record) {
+	o.heads.Lock()
+	defer o.heads.Unlock()
 	st, err := o.standing(experiment)
 	for _, r := range records {
 		switch {
@@ -165,14 +167,19 @@ func (w *Writer) leave(end *Record) error {
 	if err := w.own.decide(end.Line); err != nil {
 		return err
 	}
-	dirs, _ := filepath.Glob(w.spool.path(string(experiment) + "-*")) // of hex digits
-	for _, dir := range dirs {
-		if dir != w.own.dir {
-			_ = os.WriteFile(filepath.Join(dir, overName), nil, 0o600) // it may be gone
-		}
-	}
+	w.markOthers(overName)
 	o.note(experiment, []Record{*end})
 	return nil
+}
+
+// markOthers makes a file in the folders of all other writers of the experiment.
+func (w *Writer) markOthers(name string) {
+	dirs, _ := filepath.Glob(w.spool.path(string(w.own.meta.Experiment) + "-*")) // of hex digits
+	for _, dir := range dirs {
+		if dir != w.own.dir {
+			_ = os.WriteFile(filepath.Join(dir, name), nil, 0o600) // it may be gone
+		}
+	}
 }
 
 // Over reports whether another process of this machine has ended the experiment. Only an outbox tells.

@@ -38,6 +38,7 @@ import (
 //	beat                       its heartbeat, as far as the writer knows it
 //	alive                      its heartbeat was sent
 //	over                       another writer has ended the experiment
+//	resumed                    another writer goes on with the experiment, and decides how it ends
 const (
 	outboxName  = "storage.json"
 	packsName   = "pack"
@@ -53,6 +54,7 @@ const (
 	beatName    = "beat"
 	aliveName   = "alive"
 	overName    = "over"
+	resumedName = "resumed"
 )
 
 // An outbox is a spool whose writers leave publishing to an uploader: they need the storage for nothing.
@@ -64,6 +66,8 @@ type outbox struct {
 	now  func() time.Time
 	mu   sync.Mutex // guards last
 	last int64      // number of the last ready file
+
+	heads sync.Mutex // held while a file in head/ is read and replaced, which is small and local
 }
 
 // OpenOutbox opens the spool of a storage that may be out of reach, which the first writer makes. It is the folder <dir>/<hash of the URL>. What

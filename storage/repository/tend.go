@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -198,7 +199,8 @@ func clearFolder(dir string) error {
 	return os.Mkdir(dir, 0o700)
 }
 
-// publishEnd publishes the end that a writer decided on. Its time is decided first, so that it is the same whoever publishes it.
+// publishEnd publishes the end that a writer decided on. Its time is decided first, so that it is the same whoever publishes it. If another writer goes
+// on with the experiment, nothing of it is an end any more; as that is looked at last, a writer that comes later has the later time.
 func (u *uploader) publishEnd(ctx context.Context, own *writerDir, line []byte) error {
 	r, err := ParseRecord(bytes.TrimSuffix(line, []byte("\n")))
 	if err != nil || r.Set == nil {
@@ -217,17 +219,36 @@ func (u *uploader) publishEnd(ctx context.Context, own *writerDir, line []byte) 
 			return err
 		}
 	}
-	if _, err := putRecords(ctx, u.store, []Record{r}); err != nil {
-		return err
+	resumed := exists(own.dir, resumedName)
+	if resumed {
+		r = r.withoutEnd()
 	}
-	return u.dropBeat(ctx, own.meta.Experiment)
+	if len(r.Set.Fields) > 0 {
+		if _, err := putRecords(ctx, u.store, []Record{r}); err != nil {
+			return err
+		}
+	}
+	if resumed {
+		return nil
+	}
+	return u.dropBeat(ctx, own.meta)
+}
+
+// withoutEnd is a Set without what says how an experiment ended.
+func (r Record) withoutEnd() Record {
+	set := *r.Set
+	set.Fields = maps.Clone(set.Fields)
+	for _, name := range []string{"status", "ended", "exit_code", "error"} {
+		delete(set.Fields, name)
+	}
+	return Record{Set: &set}
 }
 
 // crash ends the experiment of a writer that died as crashed, unless somebody else records it or has ended it: then the heartbeat is
 // another's, or gone.
 func (u *uploader) crash(ctx context.Context, own *writerDir) error {
 	m := own.meta
-	if m.Guest || exists(own.dir, overName) || u.spool.othersLive(m) {
+	if m.Guest || exists(own.dir, overName) || exists(own.dir, resumedName) || u.spool.othersLive(m) {
 		return nil
 	}
 	beat, err := u.repo.Heartbeat(ctx, m.Experiment)
@@ -249,7 +270,7 @@ func (u *uploader) crash(ctx context.Context, own *writerDir) error {
 	if _, err := putRecords(ctx, u.store, []Record{set}); err != nil {
 		return err
 	}
-	return u.dropBeat(ctx, m.Experiment)
+	return u.dropBeat(ctx, m)
 }
 
 func exists(dir, name string) bool {
@@ -294,7 +315,7 @@ func (u *uploader) beat(ctx context.Context, name string, m meta) error {
 	}
 	dir := u.spool.path(name)
 	h, err := readBeat(filepath.Join(dir, beatName))
-	if err != nil || u.ended[m.Experiment] || exists(dir, overName) || exists(dir, endName) {
+	if err != nil || u.ended[m.Writer] || exists(dir, overName) || exists(dir, endName) {
 		return missingIsNil(err)
 	}
 	waiting := u.spool.Waiting()
@@ -334,14 +355,14 @@ func (u *uploader) announce(ctx context.Context, b *batch) error {
 	return errors.Join(errs...)
 }
 
-// dropBeat removes the heartbeat of an experiment that has ended.
-func (u *uploader) dropBeat(ctx context.Context, experiment replicate.ID) error {
+// dropBeat removes the heartbeat of an experiment that a writer has ended.
+func (u *uploader) dropBeat(ctx context.Context, m meta) error {
 	select {
 	case u.turn <- struct{}{}:
 		defer func() { <-u.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	u.ended[experiment] = true
-	return u.store.Delete(ctx, liveKey(experiment))
+	u.ended[m.Writer] = true
+	return u.store.Delete(ctx, liveKey(m.Experiment))
 }

@@ -44,10 +44,10 @@ type uploader struct {
 	put  map[replicate.Hash]time.Time // when this process put packs, by the store's clock
 	seen map[replicate.Hash]time.Time // until when packs may be relied on
 
-	turn  chan struct{}         // held by who sends or removes heartbeats: guards ended
-	ended map[replicate.ID]bool // experiments of which no heartbeat may be sent any more
-	beats map[string]time.Time  // when that of a writer was sent; of beatAll alone
-	tails map[string]*tail      // of tend alone
+	turn  chan struct{}        // held by who sends or removes heartbeats: guards ended
+	ended map[string]bool      // writers of which no heartbeat may be sent any more
+	beats map[string]time.Time // when that of a writer was sent; of beatAll alone
+	tails map[string]*tail     // of tend alone
 
 	mu sync.Mutex // guards at
 	at time.Time  // the highest that was given to a Set
@@ -90,7 +90,7 @@ func (s *Spool) newUploader() *uploader {
 	u := &uploader{
 		spool: s, outbox: s.outbox, store: store, far: far, repo: s.remote, pause: s.pause,
 		put: map[replicate.Hash]time.Time{}, seen: s.outbox.readSeen(),
-		turn: make(chan struct{}, 1), ended: map[replicate.ID]bool{}, beats: map[string]time.Time{}, tails: map[string]*tail{},
+		turn: make(chan struct{}, 1), ended: map[string]bool{}, beats: map[string]time.Time{}, tails: map[string]*tail{},
 	}
 	if text, err := os.ReadFile(u.path(clockName)); err == nil {
 		_ = u.at.UnmarshalText(text) // it begins anew

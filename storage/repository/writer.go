@@ -112,6 +112,9 @@ func (s *Spool) attach(ctx context.Context, experiment replicate.ID, from Resume
 		w.abandon(ctx)
 		return nil, err
 	}
+	if s.outbox != nil && !o.Guest {
+		w.markOthers(resumedName)
+	}
 	return w, nil
 }
 
