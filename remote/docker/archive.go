@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/client"
@@ -18,12 +19,36 @@ import (
 // PutArchive lays the files of a tar, gzipped or not, into a directory of a container, which exists but need not run. Owners are
 // those of the tar. A volume that is mounted there receives them; a tmpfs does not.
 func (e *Engine) PutArchive(ctx context.Context, name, dir string, tar io.Reader) error {
-	return e.call(ctx, "send files to", name+":"+dir, func(ctx context.Context) error {
-		_, err := e.api.CopyToContainer(ctx, name, client.CopyToContainerOptions{
-			DestinationPath: dir, Content: tar, AllowOverwriteDirWithFile: true, CopyUIDGID: false,
-		})
+	return e.upload(ctx, "send files to", name+":"+dir, tar, func(ctx context.Context, tar io.Reader) error {
+		_, err := e.api.CopyToContainer(ctx, name, client.CopyToContainerOptions{DestinationPath: dir, Content: tar, AllowOverwriteDirWithFile: true})
 		return err
 	})
+}
+
+// upload runs a call that sends what a reader gives. The reader's own error is the error of the call.
+func (e *Engine) upload(ctx context.Context, op, path string, from io.Reader, f func(context.Context, io.Reader) error) error {
+	source := &source{from: from}
+	return e.call(ctx, op, path, func(ctx context.Context) error {
+		err := f(ctx, source)
+		if failed := source.failed.Load(); err != nil && failed != nil {
+			return failed
+		}
+		return err
+	})
+}
+
+// A source remembers the error of a reader, which the client would take for one of the connection.
+type source struct {
+	from   io.Reader
+	failed atomic.Pointer[localError]
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.from.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.failed.Store(&localError{err})
+	}
+	return n, err
 }
 
 // A File is a small file to be put into a container.

@@ -62,14 +62,10 @@ const stackSize = 64 << 20
 // Create makes a container, or adopts the one of this name that is there: then created is false, and what it was made of counts.
 // Directories of binds that are missing are NotFound, and so is the image.
 func (e *Engine) Create(ctx context.Context, c Container) (created bool, err error) {
-	if c.Usual {
-		return e.create(ctx, c, nil)
+	config, host := c.config(), c.host()
+	if !c.Usual && !e.unlimited.Load() {
+		host.Ulimits = limits()
 	}
-	return e.create(ctx, c, limits())
-}
-
-func (e *Engine) create(ctx context.Context, c Container, ulimits []*container.Ulimit) (created bool, err error) {
-	config, host := c.config(), c.host(ulimits)
 	for {
 		err = e.call(ctx, "create container", c.Name, func(ctx context.Context) error {
 			_, err := e.api.ContainerCreate(ctx, client.ContainerCreateOptions{Name: c.Name, Config: config, HostConfig: host})
@@ -113,14 +109,14 @@ func (c Container) config() *container.Config {
 	}
 }
 
-func (c Container) host(ulimits []*container.Ulimit) *container.HostConfig {
+func (c Container) host() *container.HostConfig {
 	host := &container.HostConfig{
 		LogConfig:    container.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "1m", "max-file": "1"}},
 		NetworkMode:  container.NetworkMode(c.Network),
 		PortBindings: network.PortMap{},
 		ShmSize:      c.ShmSize,
 		Mounts:       c.mounts(),
-		Resources:    container.Resources{Ulimits: ulimits, DeviceRequests: c.GPUs.requests()},
+		Resources:    container.Resources{DeviceRequests: c.GPUs.requests()},
 	}
 	for _, port := range c.Ports {
 		host.PortBindings[tcp(port)] = []network.PortBinding{{HostIP: netip.AddrFrom4([4]byte{127, 0, 0, 1})}}
@@ -175,33 +171,30 @@ func tcp(port uint16) network.Port {
 	return network.MustParsePort(strconv.Itoa(int(port)) + "/tcp")
 }
 
-// Start starts a container made from c; one that runs already is left alone. Where the host refuses its ulimits the container is made again
-// without them, and again is true: whoever was attached attaches once more, what was put into volumes is there. ErrNoProgram is in
-// the chain if its program is missing.
+// Start starts a container made from c; one that runs already is left alone.
+//
+// Where the host refuses its ulimits the container is made again without them, not started, and again is true: whoever was attached
+// attaches once more, then calls Start once more. What was put into volumes is there. ErrNoProgram is in the chain of the error if the
+// program is missing.
 func (e *Engine) Start(ctx context.Context, c Container) (again bool, err error) {
-	err = e.start(ctx, c.Name)
+	err = e.call(ctx, "start container", c.Name, func(ctx context.Context) error {
+		_, err := e.api.ContainerStart(ctx, c.Name, client.ContainerStartOptions{})
+		return err
+	})
 	if !refusesLimits(err) {
 		return false, err
 	}
+	e.unlimited.Store(true)
 	if err := e.Remove(ctx, c.Name); err != nil {
 		return false, err
 	}
-	if _, err := e.create(ctx, c, nil); err != nil {
-		return false, err
-	}
-	return true, e.start(ctx, c.Name)
+	_, err = e.Create(ctx, c)
+	return err == nil, err
 }
 
 // refusesLimits reports whether a container could not be started because of limits that its host may not set.
 func refusesLimits(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "error setting rlimit")
-}
-
-func (e *Engine) start(ctx context.Context, name string) error {
-	return e.call(ctx, "start container", name, func(ctx context.Context) error {
-		_, err := e.api.ContainerStart(ctx, name, client.ContainerStartOptions{})
-		return err
-	})
 }
 
 // Kill sends a signal, such as KILL, to PID 1. A container that does not run has nobody to hear it, which is no error.

@@ -37,19 +37,19 @@ const idleConnections = 4
 type Engine struct {
 	api   *client.Client
 	ahead atomic.Int64 // of the engine's clock before ours, by its latest answer
+
+	unlimited atomic.Bool // the host refused the ulimits of a container
 }
 
 // Open asks an engine which API it speaks: one round trip. The Dialer's own error is in the chain of what Open returns.
 func Open(ctx context.Context, dial Dialer) (*Engine, error) {
 	e := &Engine{}
-	var plain http.Protocols // a transport that knows HTTP/2 has a configuration for TLS, from which the client concludes that it is to speak it
-	plain.SetHTTP1(true)
+	// Without HTTP/2, for which the transport gets settings for TLS: with those the client dials by itself.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	transport := &http.Transport{MaxIdleConns: idleConnections, MaxIdleConnsPerHost: idleConnections, Protocols: &protocols}
 	api, err := client.New(
-		client.WithHTTPClient(&http.Client{
-			Transport:     &http.Transport{MaxIdleConns: idleConnections, MaxIdleConnsPerHost: idleConnections, Protocols: &plain},
-			CheckRedirect: client.CheckRedirect,
-		}),
-		client.WithHost("tcp://"+client.DummyHost),
+		client.WithHTTPClient(&http.Client{Transport: transport, CheckRedirect: client.CheckRedirect}),
 		client.WithDialContext(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := dial(ctx)
 			if err != nil {

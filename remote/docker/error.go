@@ -17,10 +17,16 @@ var ErrNoProgram = errors.New("the program is not in its volume")
 // statusKey is the key of a context under which a call finds the status of the engine's answer.
 type statusKey struct{}
 
-// A dialError is why a connection could not be opened. It hides its cause from the client, which would put words of its own in its place.
+// A dialError is why a connection could not be opened. It hides its cause and its words from the client, which looks for some that it knows, and
+// then tells its own.
 type dialError struct{ err error }
 
-func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Error() string { return "no connection" }
+
+// A localError is what went wrong with a reader or a writer that the caller gave.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return e.err.Error() }
 
 // call runs one call of the API and explains its error.
 func (e *Engine) call(ctx context.Context, op, path string, f func(context.Context) error) error {
@@ -43,6 +49,9 @@ func explain(op, path string, status int, err error) error {
 	if dial, ok := errors.AsType[*dialError](err); ok {
 		return &replicate.Error{Op: op, Path: path, Kind: dialKind(dial.err), Err: dial.err}
 	}
+	if local, ok := errors.AsType[*localError](err); ok {
+		return &replicate.Error{Op: op, Path: path, Kind: replicate.KindOf(local.err), Err: local.err}
+	}
 	e := &replicate.Error{Op: op, Path: path, Kind: kindOf(status), Err: err}
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
@@ -55,16 +64,18 @@ func explain(op, path string, status int, err error) error {
 	text := saying(err)
 	e.Err = errors.New(text)
 	for _, cause := range causes {
-		if strings.Contains(text, cause.text) {
-			e.Kind, e.Hint = cause.kind, cause.hint
-			if cause.words != "" {
-				e.Err = errors.New(cause.words)
-			}
-			if cause.err != nil {
-				e.Err = cause.err
-			}
-			break
+		at := strings.Index(strings.ToLower(text), strings.ToLower(cause.text))
+		if at < 0 {
+			continue
 		}
+		e.Kind, e.Hint = cause.kind, cause.hint
+		if cause.words != "" {
+			e.Err = errors.New(strings.ReplaceAll(cause.words, "%s", text[at+len(cause.text):]))
+		}
+		if cause.err != nil {
+			e.Err = cause.err
+		}
+		break
 	}
 	return e
 }
@@ -127,9 +138,9 @@ func saying(err error) string {
 
 // causes are the words by which engines of all versions name what people meet, and ours for it.
 var causes = []struct {
-	text  string
+	text  string // the first that occurs counts, in whatever case
 	kind  replicate.Kind
-	words string // instead of the engine's
+	words string // instead of the engine's; %s is what it says behind text
 	err   error  // instead of words
 	hint  string
 }{
@@ -146,7 +157,7 @@ var causes = []struct {
 	{text: "unsatisfied condition: cuda", kind: replicate.Usage, words: "the GPU driver of the host is too old for the image's CUDA",
 		hint: "update the driver, or set an older cuda in replicate.yaml"},
 	{text: "exec: \"" + ProgramPath, kind: replicate.Corrupt, err: ErrNoProgram},
-	{text: "bind source path does not exist", kind: replicate.NotFound},
+	{text: "bind source path does not exist: ", kind: replicate.NotFound, words: "%s does not exist on the host"},
 	{text: "pull access denied", kind: replicate.NotFound, words: "the registry has no such image, or it is private"},
 	{text: "manifest unknown", kind: replicate.NotFound, words: "the registry has no such image"},
 	{text: "no matching manifest", kind: replicate.NotFound, words: "the registry has no such image for this machine's architecture"},
@@ -155,6 +166,9 @@ var causes = []struct {
 	{text: "dial tcp", kind: replicate.Unavailable, words: "the host cannot reach the registry"},
 	{text: "No such image", kind: replicate.NotFound, words: "no such image on the host"},
 	{text: "No such container", kind: replicate.NotFound, words: "no such container on the host"},
+	{text: "unable to upgrade to tcp, received 404", kind: replicate.NotFound, words: "no such container on the host"},
+	{text: "unable to upgrade to tcp, received 409", kind: replicate.Conflict, words: "the container is not running"},
+	{text: "is not running", kind: replicate.Conflict, words: "the container is not running"},
 	{text: "no such volume", kind: replicate.NotFound, words: "no such volume on the host"},
 	{text: "invalid reference format", kind: replicate.Usage, words: "not the name of an image"},
 }

@@ -96,7 +96,7 @@ func (e *Engine) Pull(ctx context.Context, reference string, progress func(Pulle
 
 // Load brings the images of a stream of "docker save".
 func (e *Engine) Load(ctx context.Context, saved io.Reader) error {
-	return e.call(ctx, "load image", "", func(ctx context.Context) error {
+	return e.upload(ctx, "load image", "", saved, func(ctx context.Context, saved io.Reader) error {
 		answer, err := e.api.ImageLoad(ctx, saved, client.ImageLoadWithQuiet(true))
 		if err != nil {
 			return err
@@ -123,8 +123,9 @@ func (e *Engine) Import(ctx context.Context, reference string, tar io.Reader, la
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		changes = append(changes, "LABEL "+quote(name)+"="+quote(labels[name]))
 	}
-	return e.call(ctx, "import image", reference, func(ctx context.Context) error {
-		answer, err := e.api.ImageImport(ctx, client.ImageImportSource{Source: tar, SourceName: "-"}, reference, client.ImageImportOptions{Changes: changes})
+	return e.upload(ctx, "import image", reference, tar, func(ctx context.Context, tar io.Reader) error {
+		source := client.ImageImportSource{Source: tar, SourceName: "-"}
+		answer, err := e.api.ImageImport(ctx, source, reference, client.ImageImportOptions{Changes: changes})
 		if err != nil {
 			return err
 		}

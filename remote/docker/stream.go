@@ -135,15 +135,16 @@ const (
 	frameStdin  = 0 // printed on standard output
 	frameStdout = 1
 	frameStderr = 2
-	frameError  = 3 // the engine's own words
+	frameError  = 3 // the engine's own words, and the last ones
 )
 
 // errorSize bounds what is kept of the engine's own words.
 const errorSize = 4096
 
 // demultiplex splits an engine's stream: frames of one byte which stream, three bytes zero, four bytes big-endian length, and the
-// bytes. It holds nothing back, and no frame as a whole.
+// bytes. It holds nothing back: what has been read of a frame is written before more is read.
 func demultiplex(stdout, stderr io.Writer, from io.Reader) error {
+	buffer := make([]byte, 32<<10)
 	for {
 		var head [8]byte
 		if _, err := io.ReadFull(from, head[:]); errors.Is(err, io.EOF) {
@@ -151,15 +152,14 @@ func demultiplex(stdout, stderr io.Writer, from io.Reader) error {
 		} else if err != nil {
 			return err
 		}
-		size := int64(binary.BigEndian.Uint32(head[4:]))
-		var to io.Writer
+		rest := int64(binary.BigEndian.Uint32(head[4:]))
+		to := stdout
 		switch head[0] {
 		case frameStdin, frameStdout:
-			to = stdout
 		case frameStderr:
 			to = stderr
 		case frameError:
-			text, err := io.ReadAll(io.LimitReader(from, min(size, errorSize)))
+			text, err := io.ReadAll(io.LimitReader(from, min(rest, errorSize)))
 			if err != nil {
 				return err
 			}
@@ -167,10 +167,17 @@ func demultiplex(stdout, stderr io.Writer, from io.Reader) error {
 		default:
 			return fmt.Errorf("a stream of Docker has a frame of kind %d", head[0])
 		}
-		if n, err := io.CopyN(to, from, size); errors.Is(err, io.EOF) && n < size {
-			return io.ErrUnexpectedEOF
-		} else if err != nil {
-			return err
+		for rest > 0 {
+			n, err := from.Read(buffer[:min(rest, int64(len(buffer)))])
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return &localError{err}
+			}
+			rest -= int64(n)
+			if rest > 0 && errors.Is(err, io.EOF) {
+				return io.ErrUnexpectedEOF
+			} else if err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
 		}
 	}
 }
