@@ -41,7 +41,12 @@ func superviseCommand(w *world) *cli.Command {
 			dir,
 			&cli.StringFlag{Name: "locks", Usage: "`DIR` of the leases", Value: lockDir},
 		},
-		Action: func(c *cli.Context) error { return w.supervise(c) },
+		Action: func(c *cli.Context) error {
+			if err := wantArgs(c, 0, 0, "no arguments"); err != nil {
+				return err
+			}
+			return w.supervise(c)
+		},
 		Subcommands: append(superviseEnds(w), []*cli.Command{
 			{
 				Name:  "logs",

@@ -16,6 +16,12 @@ experiment = replicate.init()
 experiment.commit(step=0, loss=1.0)
 """
 
+# The sleeps are short as a signal that comes just before one begins is seen when it is over, by any Python.
+UNTIL_A_SIGNAL = """
+print("ready", flush=True)
+while True: time.sleep(0.01)
+"""
+
 
 class EndingsTest(support.Lab):
     def ends(self, script, status, code, **options):
@@ -78,7 +84,7 @@ class EndingsTest(support.Lab):
         support.wait_for(lambda: [e for e in self.experiments() if e["num_commits"] == 1], "a commit")
 
     def test_ctrl_c(self):
-        process = self.start(BEGIN + "print('ready', flush=True)\nwhile True: time.sleep(60)", start_new_session=True)
+        process = self.start(BEGIN + UNTIL_A_SIGNAL, start_new_session=True)
         process.stdout.readline()
         start = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
@@ -115,7 +121,7 @@ for step in range(50):
         self.ends("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", "terminated", -signal.SIGTERM)
 
     def test_sigterm_from_outside(self):
-        process = self.start(BEGIN + "print('ready', flush=True)\nwhile True: time.sleep(60)")
+        process = self.start(BEGIN + UNTIL_A_SIGNAL)
         process.stdout.readline()
         process.terminate()
         self.assertIn("terminated after", process.communicate(timeout=20)[1])

@@ -34,10 +34,14 @@ func supervisorMain(dir string) int {
 	if dir == "local" { // Local gives it as an argument
 		dir = os.Args[len(os.Args)-1]
 	}
-	code, err := Supervise(context.Background(), Options{
+	o := Options{
 		Dir: dir, Locks: os.Getenv("JOB_TEST_LOCKS"), Stdin: os.Stdin, Stdout: os.Stdout, Env: os.Environ(), Now: time.Now, Signals: signals,
 		RetryPause: 20 * time.Millisecond,
-	})
+	}
+	if dir := os.Getenv(outboxOf); dir != "" {
+		o.Outbox = func(context.Context, Spec, Secrets) (Outbox, error) { return fileOutbox(dir), nil }
+	}
+	code, err := Supervise(context.Background(), o)
 	if err != nil {
 		os.Stderr.WriteString(err.Error() + "\n")
 	}

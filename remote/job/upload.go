@@ -15,11 +15,11 @@ import (
 const (
 	// drainFor is how long commits that cannot be sent keep an ended job's machine busy. They stay in its directory.
 	drainFor = 24 * time.Hour
-	// unsentEvery is how often it is looked what is left to send.
-	unsentEvery = time.Second
-	// uploadPause is between an uploader that ended with work left and the next; it doubles up to uploadPauses of it.
-	uploadPause     = time.Second
-	maxUploadPauses = 30
+	// unsentEvery is how often it is looked what is left to send. It costs two readdirs.
+	unsentEvery = 200 * time.Millisecond
+	// An uploader that failed is followed by another after 5 looks; that doubles up to 150, half a minute.
+	firstPause = 5
+	lastPause  = 150
 )
 
 // A sender keeps an uploader at work while there is something to send. The uploader has the credentials of the storage in its environment.
@@ -60,23 +60,22 @@ func (s *sender) renew(secrets map[string]string) {
 func (s *sender) run(ctx context.Context) {
 	tick := time.NewTicker(unsentEvery)
 	defer tick.Stop()
-	pause := 0
-	for pauses := 1; ; {
-		if pause == 0 && s.outbox.Idle() {
-			if s.upload(ctx) != nil {
-				pause = pauses
-				pauses = min(2*pauses, maxUploadPauses)
+	wait, next := 0, firstPause // in looks: until the next try, and after it
+	for {
+		if wait == 0 && s.outbox.Idle() {
+			if s.upload(ctx) == nil {
+				next = firstPause
 			} else {
-				pauses = 1
+				wait, next = next, min(2*next, lastPause)
 			}
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.renewed:
-			pause = 0
+			wait = 0
 		case <-tick.C:
-			pause = max(0, pause-1)
+			wait = max(0, wait-1)
 		}
 	}
 }
