@@ -138,7 +138,9 @@ func (p *Plan) require(ctx context.Context, in Inputs) error {
 	}
 	r.index(in.Indexes)
 	p.Local = r.local
-	p.secrets = r.credentials.variables()
+	if p.secrets, err = r.credentials.variables(); err != nil {
+		return err
+	}
 	for _, variable := range r.variables() {
 		value, ok := "", false
 		if in.Lookup != nil {

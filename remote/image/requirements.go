@@ -122,12 +122,30 @@ func (r *reqReader) include(dir, name string, to *[]string) error {
 		return replicate.Errorf(replicate.Usage, "%s cannot be kept the same from run to run", r.credentials.strip(name)).
 			WithHint("download it into the project")
 	}
-	path := filepath.Join(dir, name)
-	text, err := os.ReadFile(filepath.Join(r.root, path))
+	path := name
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, name)
+	}
+	text, err := r.readFile(path)
 	if err != nil {
-		return readError("include", path, err)
+		return readError("include", name, err)
 	}
 	return r.read(path, text, to)
+}
+
+// readFile reads a regular file.
+func (r *reqReader) readFile(path string) ([]byte, error) {
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(r.root, path)
+	}
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = replicate.Errorf(replicate.Usage, "it is no file")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
 }
 
 // requirement adds a package: by name or URL, a local file, or a directory.
@@ -155,7 +173,9 @@ func (r *reqReader) requirement(dir, line string, editable bool, to *[]string) e
 		}
 		*to = append(*to, stepDir+"/"+name+extras+rest)
 	}
-	r.count++
+	if to == &r.lines {
+		r.count++
+	}
 	return nil
 }
 
@@ -204,7 +224,7 @@ func isURL(s string) bool {
 
 // carry takes a file along, under its name in a directory named after its content, and returns where it is.
 func (r *reqReader) carry(path string) (string, error) {
-	data, err := os.ReadFile(path)
+	data, err := r.readFile(path)
 	if err != nil {
 		return "", readError("requirement", path, err)
 	}
@@ -234,7 +254,7 @@ func (r *reqReader) links(dir, value string) error {
 		if !archives.MatchString(e.Name()) {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join(path, e.Name()))
+		data, err := r.readFile(filepath.Join(path, e.Name()))
 		if err != nil {
 			return readError("--find-links", e.Name(), err)
 		}
