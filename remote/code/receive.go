@@ -68,10 +68,7 @@ func (r *receiver) receive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.wire.send(newMessage(msgDone, nil)); err != nil {
-		return err
-	}
-	return r.wire.flush()
+	return r.wire.say(msgDone, nil)
 }
 
 // free reports whether a tree can go to a directory.
@@ -161,7 +158,7 @@ func (r *receiver) want(ctx context.Context) error {
 		return err
 	}
 	bits := bitmap(len(r.pieces), func(i int) bool { return missing[i] })
-	if err := r.wire.send(newMessage(msgWanted, bits)); err != nil {
+	if err := r.wire.say(msgWanted, bits); err != nil {
 		return err
 	}
 	wanted, err := chosen(r.pieces, bits)

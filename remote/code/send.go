@@ -16,6 +16,9 @@ import (
 // maxChanges is how often a sender begins again because a file is not any more what it announced.
 const maxChanges = 5
 
+// lastWords is how long a sender that cannot write any more waits for the reason.
+const lastWords = 5 * time.Second
+
 // batch is how much content goes into one message: much enough to compress small files together.
 const batch = 1 << 20
 
@@ -33,19 +36,66 @@ type SendOptions struct {
 	Progress func(phase Phase, done, total int64) // bytes; called by one goroutine at a time; may be nil
 }
 
-// Send takes the tree to a Receive at the other end of rw. Only what that does not have travels. Whoever calls closes rw afterwards; when ctx
-// ends, Send closes it if it can be closed, as nothing else ends a read. What arrived before an error stays over there, and Send can be called again with another rw.
-func (t *Tree) Send(ctx context.Context, rw io.ReadWriter, o SendOptions) (Report, error) {
-	if c, ok := rw.(io.Closer); ok {
-		defer context.AfterFunc(ctx, func() { c.Close() })()
-	}
-	s := &sender{Tree: t, wire: newWire(rw), progress: o.Progress, memory: loadMemory(t.options.Memory)}
+// Send takes the tree to a Receive at the other end of rw, and closes rw. Only what that does not have travels. What arrived before an error or the
+// end of ctx stays over there, and Send can be called again with another rw.
+func (t *Tree) Send(ctx context.Context, rw io.ReadWriteCloser, o SendOptions) (Report, error) {
+	defer context.AfterFunc(ctx, func() { rw.Close() })()
+	s := &sender{Tree: t, wire: newWire(rw), progress: o.Progress, memory: loadMemory(t.options.Memory), replies: make(chan reply, 1)}
+	ended := make(chan struct{})
+	var listener sync.WaitGroup
+	listener.Go(func() { s.listen(rw, ended) })
 	err := s.send(ctx)
+	if replicate.KindOf(err) == replicate.Unavailable {
+		patience := time.AfterFunc(lastWords, func() { rw.Close() })
+		err = s.why(err)
+		patience.Stop()
+	}
+	close(ended)
+	rw.Close()
+	listener.Wait()
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
 	s.report.Wire = s.wire.written
 	return s.report, problem("send", t.options.Root, err)
+}
+
+// A reply is what the other end says.
+type reply struct {
+	kind    byte
+	payload []byte
+	err     error // the last one
+}
+
+// listen receives replies up to the last one. An error closes rw, as a sender that is writing must not wait for an end that does not read any more.
+func (s *sender) listen(rw io.Closer, ended <-chan struct{}) {
+	defer close(s.replies)
+	for {
+		var r reply
+		r.kind, r.payload, r.err = s.wire.receive()
+		if r.err == nil && r.kind == msgError {
+			r.err = remoteError(r.payload)
+		}
+		select {
+		case s.replies <- r:
+		case <-ended:
+			return
+		}
+		if r.err != nil {
+			rw.Close()
+			return
+		}
+	}
+}
+
+// why returns the reason why the line is gone, if the other end gave one.
+func (s *sender) why(err error) error {
+	for r := range s.replies {
+		if r.err != nil && replicate.KindOf(r.err) != replicate.Unavailable {
+			return r.err
+		}
+	}
+	return err
 }
 
 type sender struct {
@@ -55,6 +105,7 @@ type sender struct {
 	progress func(phase Phase, done, total int64)
 	manifest Manifest
 	report   Report
+	replies  chan reply
 }
 
 // errChanged names a file that is not what the manifest says.
@@ -90,18 +141,19 @@ func (s *sender) offer(ctx context.Context) error {
 	}
 	pieces := distinct(&s.manifest)
 	for {
-		kind, payload, err := s.wire.receive()
-		if err != nil {
-			return err
+		r, ok := <-s.replies
+		if !ok {
+			return errProtocol
 		}
-		switch kind {
+		if r.err != nil {
+			return r.err
+		}
+		switch r.kind {
 		case msgDone:
 			s.arrived()
 			return nil
-		case msgError:
-			return remoteError(payload)
 		case msgWanted:
-			wanted, err := chosen(pieces, payload)
+			wanted, err := chosen(pieces, r.payload)
 			if err != nil {
 				return err
 			}

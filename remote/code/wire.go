@@ -37,7 +37,7 @@ func newMessage(kind byte, payload []byte) message {
 	return message{kind: kind, raw: len(payload), stored: repository.AppendFrame(nil, payload)}
 }
 
-// A wire sends and receives messages. What is sent goes out when the buffer is full, when something is received, and by flush.
+// A wire sends and receives messages. What is sent goes out when the buffer is full, and by flush. One goroutine may send while another receives.
 type wire struct {
 	w       *bufio.Writer
 	r       *bufio.Reader
@@ -65,13 +65,18 @@ func (w *wire) send(m message) error {
 	return lost(err)
 }
 
+// say sends a message that the other end waits for.
+func (w *wire) say(kind byte, payload []byte) error {
+	if err := w.send(newMessage(kind, payload)); err != nil {
+		return err
+	}
+	return w.flush()
+}
+
 func (w *wire) flush() error { return lost(w.w.Flush()) }
 
 // receiveStored returns the next message. Its payload is valid until the next call.
 func (w *wire) receiveStored() (message, error) {
-	if err := w.flush(); err != nil {
-		return message{}, err
-	}
 	if m := w.again; m != nil {
 		w.again = nil
 		return *m, nil
@@ -128,16 +133,14 @@ func (w *wire) manifest(m *Manifest) error {
 			return err
 		}
 	}
-	return w.send(newMessage(msgManifestEnd, nil))
+	return w.say(msgManifestEnd, nil)
 }
 
 // sendError tells the other end why this one gives up.
 func (w *wire) sendError(err error) {
 	text := append([]byte(replicate.KindOf(err)), 0)
 	text = append(text, err.Error()...)
-	if w.send(newMessage(msgError, text[:min(len(text), 64<<10)])) == nil {
-		_ = w.flush() // the other end is told, or the line is gone
-	}
+	_ = w.say(msgError, text[:min(len(text), 64<<10)]) // the other end is told, or the line is gone
 }
 
 // remoteError is an error of the other end.
