@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"time"
 )
 
 // A child is a program that runs here. Its stdin and stdout are a connection.
@@ -24,6 +25,7 @@ func startChild(say func(line string), argv ...string) (*child, error) {
 	cmd := exec.Command("/bin/sh", append([]string{"-c", ignoring, "sh"}, argv...)...)
 	c := &child{stderr: &lines{say: say}, done: make(chan struct{})}
 	cmd.Stderr = c.stderr
+	cmd.WaitDelay = time.Second // what it started may hold stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -38,12 +40,12 @@ func startChild(say func(line string), argv ...string) (*child, error) {
 	shut := func() {
 		cmd.Process.Kill()
 		in.Close()
+		out.Close() // what it started may hold the other end
 	}
-	reap := func() error {
+	reap := func() {
 		cmd.Wait()
 		c.status = cmd.ProcessState.ExitCode()
 		close(c.done)
-		return nil
 	}
 	c.stream = newStream(argv[0], out, in, shut, reap)
 	return c, nil

@@ -65,6 +65,15 @@ func TestChangedKeyOfJumpHostIsRefused(t *testing.T) {
 	}
 }
 
+func TestJumpHostThatReachesNobody(t *testing.T) {
+	s := startSSHD(t)
+	port := freePort(t)
+	s.write("config", fmt.Sprintf("Host box2\n HostName 127.0.0.1\n Port %d\n ProxyJump box\n", port)+s.read("config"))
+	_, err := Dial(t.Context(), Address{Host: "box2"}, s.options())
+	wantError(t, err, replicate.Unavailable, `connect to box2: the jump host cannot reach it: rejected: connect failed ("Connection refused")`,
+		"its name and port are looked up there, not here")
+}
+
 func TestBadConfigurations(t *testing.T) {
 	program := require.Program(t, "ssh")
 	for _, tt := range []struct {

@@ -127,7 +127,11 @@ func (c *Conn) answers() bool {
 // DialSocket connects to a Unix socket on the host. The connection has CloseWrite. A deadline closes it for good when it passes.
 func (c *Conn) DialSocket(ctx context.Context, path string) (net.Conn, error) {
 	if spare := c.spares.take(path); spare != nil {
-		return spare.wait(ctx)
+		conn, err := spare.wait(ctx)
+		if err != nil && ctx.Err() != nil {
+			err = c.explain(ctx, "open "+path+" on", err)
+		}
+		return conn, err
 	}
 	return c.open(ctx, "unix", path)
 }

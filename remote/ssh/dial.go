@@ -108,7 +108,12 @@ func (n *native) dial(ctx context.Context, c *config, o Options) (net.Conn, erro
 		}
 		return proxy, nil
 	case n.client != nil:
+		ctx, cancel := context.WithTimeoutCause(ctx, c.patience, errSlow)
+		defer cancel()
 		conn, err := n.client.DialContext(ctx, c.family, c.hostport())
+		if context.Cause(ctx) == errSlow {
+			err = errSlow
+		}
 		if err != nil {
 			return nil, &hopError{err}
 		}
@@ -124,6 +129,9 @@ func (n *native) dial(ctx context.Context, c *config, o Options) (net.Conn, erro
 	}
 	return conn, nil
 }
+
+// errSlow is that of a jump host which waits for the next one.
+var errSlow = errors.New("no answer in time")
 
 // A hopError is that of a jump host which cannot reach the next one.
 type hopError struct{ err error }

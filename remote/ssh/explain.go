@@ -97,7 +97,7 @@ func negotiated(err error, v *verifier, l *login) error {
 	case strings.Contains(text, "Too many authentication failures"):
 		return replicate.Errorf(replicate.Permission, "the host ended it after too many keys it does not take: %s", strings.Join(l.offered, ", ")).
 			WithHint("name the right one: -i, or IdentityFile and IdentitiesOnly yes in ssh_config")
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, os.ErrClosed), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return replicate.Errorf(replicate.Unavailable, "the host ended the connection").
 			WithHint("it may have too many connections (MaxStartups), or forbid this address or user")
 	case strings.Contains(text, "version string"), strings.Contains(text, "overflow reading"):

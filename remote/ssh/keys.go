@@ -240,6 +240,9 @@ var unlocked sync.Map
 
 // unlock asks for a passphrase.
 func (r *keyring) unlock(file string, data []byte) (ssh.Signer, error) {
+	if slices.Contains(r.locked, file) { // it was asked for, for the certificate
+		return nil, fmt.Errorf("%s is locked", file)
+	}
 	id := sha256.Sum256(data)
 	if signer, ok := unlocked.Load(id); ok {
 		return signer.(ssh.Signer), nil

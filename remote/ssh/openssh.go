@@ -57,6 +57,9 @@ var masterArgs = []string{"-T", "-o", "ControlPersist=no", "-o", "ClearAllForwar
 // personPatience is for a person whom the ssh program asks: nobody here knows whether it does.
 const personPatience = 10 * time.Minute
 
+// partingPatience bounds what is taken back from the user's own connection, which may be frozen.
+const partingPatience = 2 * time.Second
+
 // needsOpenSSH says whether the configuration of a host on the way is for the ssh program alone, or it has a connection already.
 func needsOpenSSH(ctx context.Context, way []*config, o Options) bool {
 	if o.Program == "" {
@@ -174,7 +177,7 @@ func explainOpenSSH(err error, host string) error {
 			WithHint("the account may have no shell, or one command that is forced on it (ForceCommand, command= in authorized_keys)")
 	}
 	text := err.Error()
-	last := text[strings.LastIndexByte(text, '\n')+1:]
+	last := strings.TrimSuffix(text[strings.LastIndexByte(text, '\n')+1:], ".")
 	e := replicate.Errorf(replicate.Unavailable, "%s", last).WithHint("ssh %s says more", host)
 	switch {
 	case strings.Contains(text, "HOST IDENTIFICATION HAS CHANGED"):
@@ -308,7 +311,9 @@ func (m *master) shutDoors() {
 	m.mu.Lock()
 	doors := slices.Collect(maps.Values(m.doors))
 	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), partingPatience)
+	defer cancel()
 	for _, d := range doors {
-		m.tell(context.Background(), "cancel", "-L", d.forward)
+		m.tell(ctx, "cancel", "-L", d.forward)
 	}
 }

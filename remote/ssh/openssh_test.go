@@ -95,13 +95,13 @@ func TestOpenSSHErrors(t *testing.T) {
 		kind      replicate.Kind
 		err, hint string
 	}{
-		{"unknown host", func(s *sshd) { s.write("known_hosts", "") }, replicate.Permission, "connect to box: Host key verification failed.", "run ssh box once, and compare"},
+		{"unknown host", func(s *sshd) { s.write("known_hosts", "") }, replicate.Permission, "connect to box: Host key verification failed", "run ssh box once, and compare"},
 		{"changed key", func(s *sshd) {
 			keygen(s.t, s.path("other"))
 			s.write("known_hosts", strings.ReplaceAll(s.read("known_hosts"), s.read("host.pub"), s.read("other.pub")))
 			s.write("config", s.read("config")+" StrictHostKeyChecking no\n")
 		}, replicate.Conflict, "connect to box: the key of the host has changed", "ssh box says more"},
-		{"no key", func(s *sshd) { s.write("authorized_keys", "") }, replicate.Permission, "connect to box: root@127.0.0.1: Permission denied (publickey).", "ssh box says more"},
+		{"no key", func(s *sshd) { s.write("authorized_keys", "") }, replicate.Permission, "connect to box: root@127.0.0.1: Permission denied (publickey)", "ssh box says more"},
 		{"no shell", func(s *sshd) { s.write("authorized_keys", `command="echo no" `+s.read("id.pub")) }, replicate.Permission,
 			"connect to box: the host runs something else in place of a shell", "the account may have no shell, or one command that is forced on it (ForceCommand, command= in authorized_keys)"},
 		{"jump host without checks", func(s *sshd) {

@@ -3,6 +3,7 @@ package ssh
 import "context"
 
 // Options are what a connection needs from the world outside. The zero value has no ssh program, no agent, nobody to ask, and no home.
+// Ask and Warn may be called from other goroutines than that of the caller; Ask is called for one question at a time.
 type Options struct {
 	Identity string // a private key that is offered before all others
 	Config   string // an ssh_config in place of the user's and the system's, as ssh -F; "" for those

@@ -26,14 +26,14 @@ type stream struct {
 // pieceSize is that of the largest packet a channel carries.
 const pieceSize = 32 << 10
 
-// newStream begins to read. end gives what reads return at the end of in, nil for io.EOF.
-func newStream(name string, in io.Reader, out io.WriteCloser, shut func(), end func() error) *stream {
+// newStream begins to read. end is called once there is nothing more to read, for whatever reason.
+func newStream(name string, in io.Reader, out io.WriteCloser, shut func(), end func()) *stream {
 	reader, writer := io.Pipe()
 	s := &stream{name: name, in: reader, feed: writer, out: out, shut: shut}
 	go func() { // ends with in, which ends with the connection
 		_, err := io.CopyBuffer(onlyWriter{writer}, onlyReader{in}, make([]byte, pieceSize))
-		if err == nil && end != nil {
-			err = end()
+		if end != nil {
+			end()
 		}
 		writer.CloseWithError(err)
 	}()

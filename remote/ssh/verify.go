@@ -40,13 +40,21 @@ func (v *verifier) name() string {
 	return knownhosts.Normalize(strings.ToLower(v.c.hostport()))
 }
 
-// of returns the lines about the host. If none has its port, those without a port count, as in OpenSSH.
-func (v *verifier) of(marker string) hostKeys {
-	keys := v.keys.of(v.name(), marker)
-	if len(keys) == 0 && v.c.alias == "" {
-		keys = v.keys.of(strings.ToLower(v.c.hostname), marker)
+// of returns the lines about the host.
+func (v *verifier) of(marker string) hostKeys { return v.keys.of(v.name(), marker) }
+
+// near returns the lines about the same name without the port. As in OpenSSH they are as good as others if they fit, and say nothing
+// if they do not: another port may be that of another machine.
+func (v *verifier) near(marker string) hostKeys {
+	if bare := strings.ToLower(v.c.hostname); v.c.alias == "" && bare != v.name() {
+		return v.keys.of(bare, marker)
 	}
-	return keys
+	return nil
+}
+
+// authorities returns those that sign the keys of the host.
+func (v *verifier) authorities() hostKeys {
+	return slices.Concat(v.of("cert-authority"), v.near("cert-authority"))
 }
 
 // certAlgorithms and plainAlgorithms are in the order OpenSSH prefers them.
@@ -60,21 +68,31 @@ var (
 // algorithms are those the host may show its key with: of the kinds that are known of it, since a host has keys of several kinds
 // and x/crypto would ask for one that nobody here has seen.
 func (v *verifier) algorithms() (list []string) {
-	if len(v.of("cert-authority")) > 0 {
-		list = certAlgorithms
+	if len(v.authorities()) > 0 {
+		list = slices.Clone(certAlgorithms)
 	}
 	known := v.of("")
-	if len(known) == 0 {
-		return slices.Concat(list, v.preferred())
+	if len(known) > 0 {
+		return append(list, known.algorithms()...)
 	}
-	for _, algorithm := range plainAlgorithms {
-		if slices.ContainsFunc(known, func(k hostKey) bool { return slices.Contains(signing(k.key.Type()), algorithm) }) {
-			list = append(slices.Clip(list), algorithm)
+	for _, algorithm := range slices.Concat(v.near("").algorithms(), v.preferred()) {
+		if !slices.Contains(list, algorithm) {
+			list = append(list, algorithm)
 		}
 	}
-	for _, k := range known { // kinds that are rare: keys in security tokens of hosts, DSA
-		if !slices.ContainsFunc(signing(k.key.Type()), func(a string) bool { return slices.Contains(list, a) }) {
-			list = append(slices.Clip(list), signing(k.key.Type())...)
+	return list
+}
+
+// algorithms are those that fit the keys, in the order OpenSSH prefers them; those of rare kinds are last.
+func (keys hostKeys) algorithms() (list []string) {
+	for _, algorithm := range plainAlgorithms {
+		if slices.ContainsFunc(keys, func(k hostKey) bool { return slices.Contains(signing(k.key.Type()), algorithm) }) {
+			list = append(list, algorithm)
+		}
+	}
+	for _, k := range keys {
+		if kinds := signing(k.key.Type()); !slices.Contains(list, kinds[0]) {
+			list = append(list, kinds...)
 		}
 	}
 	return list
@@ -105,7 +123,7 @@ func signing(keyType string) []string {
 // check is an ssh.HostKeyCallback.
 func (v *verifier) check(_ string, _ net.Addr, key ssh.PublicKey) error {
 	if cert, ok := key.(*ssh.Certificate); ok {
-		if ca, ok := v.of("cert-authority").with(cert.SignatureKey); ok {
+		if ca, ok := v.authorities().with(cert.SignatureKey); ok {
 			return v.checkCertificate(cert, ca)
 		}
 		key = cert.Key // a certificate of somebody unknown is as good as the key in it
@@ -115,7 +133,7 @@ func (v *verifier) check(_ string, _ net.Addr, key ssh.PublicKey) error {
 	}
 	v.fingerprint = ssh.FingerprintSHA256(key)
 	known := v.of("")
-	if _, ok := known.with(key); ok {
+	if _, ok := slices.Concat(known, v.near("")).with(key); ok {
 		return nil
 	}
 	if len(known) > 0 {
