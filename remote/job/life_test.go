@@ -330,6 +330,32 @@ func TestKilledSupervisorsLeaveAWholeLog(t *testing.T) {
 	}
 }
 
+// TestAnEndNeverChanges kills supervisors about when their jobs end. Whatever was said of the end before, in the log or in the state, holds.
+func TestAnEndNeverChanges(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 20 {
+		r := supervise(t, t.TempDir()).give(shell(`echo ready; exit 3`), Secrets{}).ready()
+		time.AfterFunc(time.Duration(rng.Int64N(int64(15*time.Millisecond))), func() { _ = r.cmd.Process.Kill() })
+		<-r.ended
+		said := 0
+		if state := r.state(); state.Ended() {
+			said = state.ExitCode
+		}
+		for _, f := range r.log() {
+			if note, err := ParseNote(f.Data); f.Stream == Notes && err == nil && note.End != nil {
+				said = note.End.ExitCode
+			}
+		}
+		if said != 0 && said != 3 {
+			t.Errorf("it ended with %d", said)
+		}
+		code := supervise(t, r.dir).wait()
+		if code != 3 && (said != 0 || code != 137) || r.state().ExitCode != code {
+			t.Errorf("%d was said, the next supervisor says %d, the state %d", said, code, r.state().ExitCode)
+		}
+	}
+}
+
 // length is how long the log is.
 func (r *run) length() int64 {
 	frames := r.log()
