@@ -27,40 +27,27 @@ const (
 // restartsOfSupervisor is how often an engine starts a supervisor again that died, for jobs that are to be tried again.
 const restartsOfSupervisor = 3
 
-// describe says what the container and the job are, and has the program brought to the host.
-func (r *Run) describe(ctx context.Context, j Job, env environment) (docker.Container, job.Spec, error) {
-	info, err := r.host.info(ctx)
-	if err != nil {
-		return docker.Container{}, job.Spec{}, err
-	}
-	program, err := r.client.program(info.Arch)
-	if err == nil {
-		err = r.host.engine.Deliver(ctx, program)
-	}
-	if err != nil {
-		return docker.Container{}, job.Spec{}, err
-	}
-	c, spec := r.container(j, env, info, program), r.spec(j, env)
-	if err := r.host.giveGPUs(ctx, info, j.GPUs, &c, &spec); err != nil {
-		return c, spec, err
-	}
-	return c, spec, r.host.giveOwner(ctx, info, &c, &spec)
+// describe says what the container and the job are.
+func (r *Run) describe(j Job, s survey) (docker.Container, job.Spec, error) {
+	c, spec := r.container(j, s), r.spec(j, s.env)
+	spec.UID, spec.GID = s.owner.uid, s.owner.gid
+	return c, spec, r.host.giveGPUs(s, j.GPUs, &c, &spec)
 }
 
-func (r *Run) container(j Job, env environment, info docker.Info, program docker.Program) docker.Container {
-	labels := r.labels(j, env)
+func (r *Run) container(j Job, s survey) docker.Container {
+	labels := r.labels(j, s.env)
 	c := docker.Container{
-		Name: docker.RunName(r.ID), Image: env.Reference, Argv: []string{docker.ProgramPath, "supervise"}, Labels: labels,
+		Name: docker.RunName(r.ID), Image: s.env.Reference, Argv: []string{docker.ProgramPath, "supervise"}, Labels: labels,
 		Volumes: []docker.Mount{
 			{Volume: docker.RunName(r.ID), Target: docker.RunDir, Labels: labels},
 			{Volume: docker.LocksVolume, Target: locksDir, Labels: map[string]string{docker.LabelKind: docker.KindLocks}},
 			{Volume: docker.ChunksVolume(r.host.user()), Target: chunksDir, Labels: map[string]string{docker.LabelKind: docker.KindChunks}},
-			program.Mount(),
+			s.program.Mount(),
 		},
 		ShmSize: j.ShmSize, Ports: j.Ports,
 	}
 	if c.ShmSize == 0 {
-		c.ShmSize = info.Memory / 2
+		c.ShmSize = s.info.Memory / 2
 	}
 	if j.Retries > 0 {
 		c.Restart = restartsOfSupervisor
@@ -101,20 +88,26 @@ func (r *Run) spec(j Job, env environment) job.Spec {
 	return spec
 }
 
-// giveOwner has the job run as whoever we are on the host if it writes to directories of the host: results that belong to root help nobody.
-func (h *Host) giveOwner(ctx context.Context, info docker.Info, c *docker.Container, spec *job.Spec) error {
-	writes := slices.ContainsFunc(c.Binds, func(b docker.Bind) bool { return b.Writable })
-	if !writes || info.Rootless {
-		return nil
+// An owner is whom the files of a run belong to: root if it is zero.
+type owner struct{ uid, gid int }
+
+// seeOwner asks who we are on the host, if the job writes to directories of the host: results that belong to root help nobody.
+func (h *Host) seeOwner(ctx context.Context, j Job) (o owner, err error) {
+	if !slices.ContainsFunc(slices.Concat(j.Target.Mounts, j.Mounts), func(m replicate.Mount) bool { return m.Writable }) {
+		return o, nil
+	}
+	info, err := h.info(ctx)
+	if err != nil || info.Rootless {
+		return o, err
 	}
 	out, err := h.shell(ctx, "id -u; id -g")
+	if err == nil {
+		_, err = fmt.Sscan(string(out), &o.uid, &o.gid)
+	}
 	if err != nil {
-		return &replicate.Error{Op: "ask who we are on", Path: h.Name(), Err: err}
+		return o, &replicate.Error{Op: "ask who we are on", Path: h.Name(), Kind: replicate.KindOf(err), Err: err}
 	}
-	if _, err := fmt.Sscan(strings.TrimSpace(string(out)), &spec.UID, &spec.GID); err != nil {
-		return &replicate.Error{Op: "ask who we are on", Path: h.Name(), Err: fmt.Errorf("%q is no answer", out)}
-	}
-	return nil
+	return o, nil
 }
 
 // user is our name on the host, as far as it can stand in the name of a volume.

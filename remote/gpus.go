@@ -18,8 +18,11 @@ type gpus struct {
 	AMD    bool // /dev/kfd is there
 }
 
-// seeGPUs asks the host.
-func (h *Host) seeGPUs(ctx context.Context) (gpus, error) {
+// seeGPUs asks the host, unless none are wanted.
+func (h *Host) seeGPUs(ctx context.Context, wanted string) (gpus, error) {
+	if wanted == noGPUs {
+		return gpus{}, nil
+	}
 	const script = `if [ -r /proc/driver/nvidia/version ]; then head -n 1 /proc/driver/nvidia/version; fi
 command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=uuid,driver_version,name --format=csv,noheader 2>/dev/null | sed 's/^/gpu /'
 [ -e /dev/kfd ] && echo amd
@@ -61,14 +64,11 @@ func versionIn(line string) string {
 const noGPUs = "none"
 
 // giveGPUs lets the container see the processors of the host; which of them the job gets its supervisor decides, by leases.
-func (h *Host) giveGPUs(ctx context.Context, info docker.Info, wanted string, c *docker.Container, spec *job.Spec) error {
+func (h *Host) giveGPUs(s survey, wanted string, c *docker.Container, spec *job.Spec) error {
 	if wanted == noGPUs {
 		return nil
 	}
-	seen, err := h.seeGPUs(ctx)
-	if err != nil {
-		return err
-	}
+	seen := s.gpus
 	switch {
 	case seen.Driver == "" && !seen.AMD && wanted == "":
 		h.client.Say("No CUDA driver found on %s", h.where())
@@ -81,7 +81,7 @@ func (h *Host) giveGPUs(ctx context.Context, info docker.Info, wanted string, c 
 			Hint: "leave --gpus out to run on the CPU"}
 	}
 	h.client.Say("Found CUDA driver on %s: %s", h.where(), seen.Driver)
-	c.GPUs = docker.GPUs{All: true, CDI: !info.HasRuntime("nvidia") && len(info.CDIDirs) > 0}
+	c.GPUs = docker.GPUs{All: true, CDI: !s.info.HasRuntime("nvidia") && len(s.info.CDIDirs) > 0}
 	spec.Devices = seen.IDs
 	return nil
 }

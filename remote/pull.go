@@ -162,10 +162,36 @@ func (p *pulling) stop() {
 	<-p.done
 }
 
+// uploadLook is how often a supervisor is asked how its uploads get on.
+const uploadLook = 100 * time.Millisecond
+
+// awaitUpload waits a while for what a run sends to a bucket, and says what is still on its way then. It goes on without us.
+func (r *Run) awaitUpload(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, r.client.ExitWait)
+	defer cancel()
+	for r.host != nil {
+		state, stopped, err := r.at.state(waiting, r.ID)
+		if waiting.Err() == nil && (err != nil || stopped || state.Phase == job.Exited) {
+			return err
+		}
+		select {
+		case <-time.After(uploadLook):
+			continue
+		case <-waiting.Done():
+		}
+		if ctx.Err() == nil {
+			r.client.Say("%s (%s) on the way to %s; replicate ps shows how it gets on", plural(int64(state.Unsent.Commits), "commit"),
+				r.client.Size(state.Unsent.Bytes), r.project.StorageURL)
+		}
+		return nil
+	}
+	return nil
+}
+
 // finish brings the rest home and closes what this machine has of the run.
 func (r *Run) finish(ctx context.Context, end job.State) error {
 	if !r.pulls() {
-		return removeNote(r.project, r.ID)
+		return errors.Join(r.awaitUpload(ctx), removeNote(r.project, r.ID))
 	}
 	if err := r.host.awaitStop(ctx, r.ID); err != nil {
 		return err

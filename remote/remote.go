@@ -57,6 +57,8 @@ type Client struct {
 	Size    func(n int64) string
 	LeftOut func([]repository.LeftOut) string
 	Now     func() time.Time
+	// ExitWait is how long the end of a run waits for commits that are on their way to a bucket.
+	ExitWait time.Duration
 
 	programs programs
 }

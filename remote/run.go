@@ -52,11 +52,15 @@ func commandText(command []string) string { return strings.Join(command, " ") }
 // error nothing of it is left on the host, as far as that can be reached.
 func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 	r := &Run{client: c, target: j.Target, project: j.Project, facts: replicate.Run{Target: j.Target.text()}}
+	looking, stop := context.WithCancel(ctx)
+	defer stop()
 	opened := make(chan error, 1)
-	go func() {
-		host, err := c.Open(ctx, j.Target)
+	var found survey
+	go func() { // what takes a moment goes on beside what takes a round trip
+		host, err := c.Open(looking, j.Target)
 		if err == nil {
 			r.setHost(host)
+			found, err = host.survey(looking, j)
 		}
 		opened <- err
 	}()
@@ -64,11 +68,14 @@ func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 	if err == nil {
 		err = r.begin(ctx, j)
 	}
+	if err != nil {
+		stop()
+	}
 	if openErr := <-opened; err == nil {
 		err = openErr
 	}
 	if err == nil {
-		err = r.launch(ctx, j, tree)
+		err = r.launch(ctx, j, tree, found)
 	}
 	if err != nil {
 		return nil, r.abandon(ctx, err)
@@ -94,13 +101,9 @@ func (r *Run) begin(ctx context.Context, j Job) (err error) {
 }
 
 // launch takes everything to the host and hands the job over.
-func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree) error {
-	env, err := r.host.prepare(ctx, j)
-	if err != nil {
-		return err
-	}
-	r.facts.Image = env.Reference
-	container, spec, err := r.describe(ctx, j, env)
+func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree, found survey) error {
+	r.facts.Image = found.env.Reference
+	container, spec, err := r.describe(j, found)
 	if err != nil {
 		return err
 	}
@@ -132,6 +135,9 @@ func (r *Run) start(ctx context.Context, c docker.Container) (err error) {
 		return err
 	}
 	go r.log.takeEcho(r.stream)
+	if len(c.Ports) == 0 {
+		return nil
+	}
 	return r.ports.open(ctx, r)
 }
 

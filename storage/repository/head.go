@@ -51,7 +51,11 @@ func (s *Spool) Standings() []Standing {
 	var list []Standing
 	entries, _ := os.ReadDir(s.outbox.path(headName)) // no folder: none
 	for _, e := range entries {
-		if st, ok := s.Standing(replicate.ID(e.Name())); ok {
+		id, err := replicate.ParseID(e.Name())
+		if err != nil {
+			continue // in the making
+		}
+		if st, ok := s.Standing(id); ok {
 			list = append(list, st)
 		}
 	}

@@ -215,17 +215,35 @@ func makeDir(dir string) error {
 
 // replaceDurably replaces a file: at every moment it is the old one or the new one, whole, and the new one when it returns.
 func replaceDurably(path string, data []byte) error {
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return err
-	}
-	if err := syncPath(tmp); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err := replaceBy(path, data, (*os.File).Sync); err != nil {
 		return err
 	}
 	return syncPath(filepath.Dir(path))
+}
+
+// replaceFile replaces a file by rename. It is not made durable.
+func replaceFile(path string, data []byte) error {
+	return replaceBy(path, data, func(*os.File) error { return nil })
+}
+
+// replaceBy writes a file beside path, has finish do what is to be done with it, and renames it. Several processes may do so at the same time: the last one
+// counts.
+func replaceBy(path string, data []byte, finish func(*os.File) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = finish(f)
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
 }
 
 // syncPath makes a file durable, or the names in a directory.

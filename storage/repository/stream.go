@@ -328,15 +328,6 @@ func (s *streams) remember() {
 	_ = err // an older one does as well
 }
 
-// replaceFile writes a file under another name and renames it. It is not synced.
-func replaceFile(path string, data []byte) error {
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
-}
-
 // publish makes pieces visible.
 func (s *streams) publish(ctx context.Context, pieces []*piece) error {
 	b := newPackBuilder(filepath.Join(s.dir, buildName), s.spool.random, 0, 1)
