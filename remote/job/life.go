@@ -15,38 +15,67 @@ import (
 
 // live takes the job through all of its phases, from where an earlier supervisor left it.
 func (s *supervisor) live(ctx context.Context) (int, error) {
-	switch err := s.know(ctx); {
-	case err != nil && s.asks.why() != "":
-		s.end(ctx, Spec{}, s.asks.why().early())
-		s.phase(Exited, s.state.Reason)
-		return s.state.ExitCode, nil
-	case err != nil:
-		return s.broken(ctx, err)
-	}
-	spec := *s.spec // nobody changes it any more
-	if err := s.settle(ctx, spec); err != nil {
-		return s.broken(ctx, err)
-	}
-	if !s.begun.Ended() {
-		end, err := s.begin(ctx, spec)
-		if err != nil {
-			return s.broken(ctx, err)
+	var err error
+	if s.begun.Ended() {
+		err = s.goOnSending(ctx)
+	} else {
+		var spec Spec
+		var end ending
+		if spec, end, err = s.work(ctx); err != nil {
+			end = ending{status: replicate.Failed, code: ExitBroken, reason: err.Error()}
 		}
 		s.end(ctx, spec, end)
-	} else if err := s.openOutbox(ctx, spec, s.secret()); err != nil {
-		s.scribe.say("what is left to send stays here: %v", err)
 	}
-	s.leases.close()
+	if s.leases != nil {
+		s.leases.close()
+	}
 	s.drain(ctx)
 	_ = s.update(func(state *State) { state.Phase, state.Log = Exited, s.scribe.log.length.Load() })
-	return s.state.ExitCode, nil
+	return s.state.ExitCode, err
 }
 
-// broken ends a job that could not be run for a reason of ours.
-func (s *supervisor) broken(ctx context.Context, err error) (int, error) {
-	s.end(ctx, Spec{}, ending{status: replicate.Failed, code: ExitBroken, reason: err.Error()})
-	s.phase(Exited, err.Error())
-	return ExitBroken, err
+// work gets the job and runs it. What it returns is how it ended; an error, that it could not be run for a reason of ours.
+func (s *supervisor) work(ctx context.Context) (Spec, ending, error) {
+	if err := s.know(ctx); err != nil {
+		if why := s.asks.why(); why != "" {
+			return Spec{}, why.early(), nil
+		}
+		return Spec{}, ending{}, err
+	}
+	spec := *s.spec // nobody changes it any more
+	if err := s.settle(spec); err != nil {
+		return Spec{}, ending{}, err
+	}
+	end, died := s.died(spec)
+	if died {
+		return spec, end, s.openBooks(ctx, spec)
+	}
+	end, err := s.begin(ctx, spec)
+	return spec, end, err
+}
+
+// died says how a job ended that was killed with an earlier supervisor, if it is not to be tried again.
+func (s *supervisor) died(spec Spec) (ending, bool) {
+	gone := ending{status: replicate.Crashed, code: ExitSignal + int(syscall.SIGKILL), reason: reasonGone}
+	switch {
+	case s.begun.Phase == Stopping:
+		return asked.of(gone), true
+	case s.begun.Attempt > spec.Retries:
+		return gone, true
+	}
+	return ending{}, false
+}
+
+// goOnSending takes up what a job that has ended left to send.
+func (s *supervisor) goOnSending(ctx context.Context) error {
+	err := s.know(ctx)
+	if err == nil {
+		err = s.settle(*s.spec)
+	}
+	if err == nil {
+		err = s.openOutbox(ctx, *s.spec, s.secret())
+	}
+	return err
 }
 
 // know reads the job from spec.json, or from stdin the first time, and keeps it.
@@ -84,7 +113,7 @@ func (s *supervisor) know(ctx context.Context) error {
 }
 
 // settle becomes who the job is, and opens what is not his before.
-func (s *supervisor) settle(ctx context.Context, spec Spec) (err error) {
+func (s *supervisor) settle(spec Spec) (err error) {
 	if s.leases, err = openLeases(s.Locks, spec.Devices); err != nil {
 		return fmt.Errorf("open the leases of GPUs: %w", err)
 	}
@@ -198,14 +227,8 @@ func (s *supervisor) onStop(f func()) (forget func()) {
 	return func() { close(done) }
 }
 
-// attempts runs the job until it ends well, was asked to end, or has been tried often enough.
+// attempts runs the job, again where an earlier supervisor left it, until it ends well, was asked to end, or has been tried often enough.
 func (s *supervisor) attempts(ctx context.Context, spec Spec, gpus *[]string) ending {
-	if left := s.begun.Attempt; left > 0 && s.begun.Phase != Waiting { // killed with the supervisor
-		gone := ending{status: replicate.Crashed, code: ExitSignal + int(syscall.SIGKILL), reason: reasonGone}
-		if left > spec.Retries || s.begun.Phase == Stopping {
-			return gone
-		}
-	}
 	s.limit(spec)
 	for attempt := s.begun.Attempt + 1; ; attempt++ {
 		end := s.attempt(ctx, spec, attempt, gpus)

@@ -395,6 +395,28 @@ func TestAJobDiesWithItsSupervisor(t *testing.T) {
 	}
 }
 
+// TestKilledAttemptsCount also when a supervisor that waits for secrets is killed.
+func TestKilledAttemptsCount(t *testing.T) {
+	spec := shell(`echo ready; exec sleep 60`)
+	spec.Env, spec.Secrets, spec.Retries = []string{"K"}, true, 1
+	dir := t.TempDir()
+	for range 2 {
+		r := supervise(t, dir).give(spec, Secrets{Env: map[string]string{"K": "v"}})
+		r.until("running", func(s State) bool { return s.Phase == Running })
+		r.kill()
+		r = supervise(t, dir)
+		if r.state().Attempt == 1 {
+			r.until("waiting", func(s State) bool { return s.Phase == Waiting })
+			r.kill()
+		} else if code := r.wait(); code != 137 {
+			t.Errorf("exit code %d", code)
+		}
+	}
+	if state, err := ReadState(os.DirFS(dir)); err != nil || state.Attempt != 2 || state.Status != replicate.Crashed || state.Phase != Exited {
+		t.Errorf("%+v, %v", state, err)
+	}
+}
+
 // TestAnEndThatOnlyTheLogKnowsIsKept has a supervisor that was killed between the two.
 func TestAnEndThatOnlyTheLogKnowsIsKept(t *testing.T) {
 	r := supervise(t, t.TempDir()).give(shell(`exit 3`), Secrets{})

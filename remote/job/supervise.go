@@ -74,7 +74,7 @@ const (
 // Supervise gets a job, runs it to its end and returns its exit code. It returns when nothing is left to do: the end is
 // recorded and commits are sent. Called again in the same directory it goes on: after the end it returns the same code at once.
 //
-// An error says why no job ran, or why none was found to run; the code is then ExitBroken.
+// An error says why no job ran, with the code ExitBroken, or why what an ended job left cannot be sent.
 func Supervise(ctx context.Context, o Options) (int, error) {
 	s, err := open(o)
 	if err != nil {
