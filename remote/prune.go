@@ -159,6 +159,11 @@ func (p *pruning) images(ctx context.Context, usage docker.Usage) error {
 	})
 	newest := map[string]bool{}
 	for _, i := range list {
+		if i.Abandoned(p.now) {
+			if err := p.remove(ctx, Pruned{"program", i.Name, i.Size}, func(ctx context.Context) error { return p.host.engine.RemoveImage(ctx, i.Name) }); err != nil {
+				return err
+			}
+		}
 		if i.Kind != docker.KindEnv {
 			continue
 		}
@@ -186,18 +191,18 @@ func (p *pruning) volumes(ctx context.Context, usage docker.Usage) error {
 		return err
 	}
 	for _, v := range usage.Volumes {
-		what := Pruned{Name: v.Name, Size: v.Size}
+		what, remove := Pruned{Name: v.Name, Size: v.Size}, p.host.engine.RemoveVolume
 		switch {
 		case v.Users > 0:
 			continue
 		case v.Kind == docker.KindBin && v.Name != program.Volume():
-			what.What = "program"
+			what.What, remove = "program", p.host.engine.RemoveProgram
 		case (v.Kind == docker.KindCache || v.Kind == docker.KindChunks) && v.Size > maxCaches:
 			what.What = "cache"
 		default:
 			continue
 		}
-		if err := p.remove(ctx, what, func(ctx context.Context) error { return p.host.engine.RemoveVolume(ctx, v.Name) }); err != nil {
+		if err := p.remove(ctx, what, func(ctx context.Context) error { return remove(ctx, v.Name) }); err != nil {
 			return err
 		}
 	}

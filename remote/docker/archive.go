@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"sync/atomic"
 	"time"
 
@@ -88,20 +89,22 @@ func (e *Engine) GetArchive(ctx context.Context, name, path string) (io.ReadClos
 
 // GetFile copies one regular file of a container, running or not, and returns its size. Anything else, and more than limit bytes, is an
 // error of kind Corrupt; nothing is written beyond the limit.
-func (e *Engine) GetFile(ctx context.Context, name, path string, limit int64, to io.Writer) (int64, error) {
-	archive, err := e.GetArchive(ctx, name, path)
+func (e *Engine) GetFile(ctx context.Context, name, file string, limit int64, to io.Writer) (int64, error) {
+	archive, err := e.GetArchive(ctx, name, file)
 	if err != nil {
 		return 0, err
 	}
 	defer archive.Close()
 	refuse := func(why error) error {
-		return &replicate.Error{Op: "fetch", Path: name + ":" + path, Kind: replicate.Corrupt, Err: why}
+		return &replicate.Error{Op: "fetch", Path: name + ":" + file, Kind: replicate.Corrupt, Err: why}
 	}
 	reader := tar.NewReader(archive)
 	head, err := reader.Next()
 	switch {
 	case err != nil:
 		return 0, refuse(err)
+	case head.Name != path.Base(file):
+		return 0, refuse(errors.New("another file came in its place"))
 	case head.Typeflag != tar.TypeReg:
 		return 0, refuse(errors.New("not a regular file"))
 	case head.Size > limit:
@@ -109,7 +112,7 @@ func (e *Engine) GetFile(ctx context.Context, name, path string, limit int64, to
 	}
 	n, err := io.Copy(to, reader)
 	if err != nil {
-		return n, &replicate.Error{Op: "fetch", Path: name + ":" + path, Kind: replicate.Unavailable, Err: err}
+		return n, &replicate.Error{Op: "fetch", Path: name + ":" + file, Kind: replicate.Unavailable, Err: err}
 	}
 	return n, nil
 }

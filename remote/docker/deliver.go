@@ -16,6 +16,9 @@ import (
 // has died: some calls, and on a volume in use reading it back.
 const fillTime = time.Minute
 
+// sendTime is how long sending a program may take before it counts as given up: 20 MB over a very bad line.
+const sendTime = time.Hour
+
 // Deliver makes sure that a program's volume is on the host: one round trip if it is.
 //
 // Otherwise the program is sent as an image, and a container that is never started fills the volume from it. The container's name is the
@@ -37,12 +40,18 @@ func (e *Engine) Deliver(ctx context.Context, p Program) error {
 	}
 }
 
-// Redeliver fills a program's volume anew, after ErrNoProgram. No container may have it: remove the one that could not start.
-func (e *Engine) Redeliver(ctx context.Context, p Program) error {
-	if err := e.RemoveImage(ctx, p.image()); err != nil {
+// RemoveProgram removes the volume of a program, and the image that says that it is whole. The kind of the error is Conflict while a
+// container has it.
+func (e *Engine) RemoveProgram(ctx context.Context, volume string) error {
+	if err := e.RemoveVolume(ctx, volume); err != nil {
 		return err
 	}
-	if err := e.RemoveVolume(ctx, p.Volume()); err != nil {
+	return e.RemoveImage(ctx, binImages+":"+strings.TrimPrefix(volume, binVolumes))
+}
+
+// Redeliver fills a program's volume anew, after ErrNoProgram. No container may have it: remove the one that could not start.
+func (e *Engine) Redeliver(ctx context.Context, p Program) error {
+	if err := e.RemoveProgram(ctx, p.Volume()); err != nil {
 		return err
 	}
 	return e.Deliver(ctx, p)
@@ -69,7 +78,9 @@ func (e *Engine) fill(ctx context.Context, p Program, marked, there bool) (done 
 		}
 		there = err != nil // a job has it, and somebody removed the image
 	}
-	if err := e.send(ctx, p); err != nil {
+	parcel := p.parcel()
+	defer func() { err = errors.Join(err, e.RemoveImage(context.WithoutCancel(ctx), parcel)) }()
+	if err := e.send(ctx, p, parcel); err != nil {
 		return false, err
 	}
 	if marked {
@@ -77,41 +88,38 @@ func (e *Engine) fill(ctx context.Context, p Program, marked, there bool) (done 
 			return false, err
 		}
 	}
-	return e.unpack(ctx, p, there)
+	return e.unpack(ctx, p, parcel, there)
 }
 
 // send brings the program to the host as an image, unless it is there.
-func (e *Engine) send(ctx context.Context, p Program) error {
-	if _, err := e.Image(ctx, p.parcel()); replicate.KindOf(err) != replicate.NotFound {
-		return err
-	}
-	if err := e.Tag(ctx, p.image(), p.parcel()); replicate.KindOf(err) != replicate.NotFound {
+func (e *Engine) send(ctx context.Context, p Program, parcel string) error {
+	if err := e.Tag(ctx, p.image(), parcel); replicate.KindOf(err) != replicate.NotFound {
 		return err
 	}
 	reader, writer := io.Pipe()
 	go func() { writer.CloseWithError(p.archive(writer)) }()
 	defer reader.Close()
-	return e.Import(ctx, p.parcel(), reader, p.labels())
+	return e.Import(ctx, parcel, reader, p.labels())
 }
 
 // unpack takes the lock, fills the volume by that, and marks it as whole. What is in a volume that was there is looked at first.
-func (e *Engine) unpack(ctx context.Context, p Program, there bool) (done bool, err error) {
+func (e *Engine) unpack(ctx context.Context, p Program, parcel string, there bool) (done bool, err error) {
 	mount := p.Mount()
 	mount.ReadOnly = false
-	lock := Container{Name: p.Volume(), Image: p.parcel(), Argv: []string{ProgramPath}, Labels: p.labels(), Volumes: []Mount{mount}, Network: "none"}
+	lock := Container{Name: p.Volume(), Image: parcel, Argv: []string{ProgramPath}, Labels: p.labels(), Volumes: []Mount{mount}, Network: "none"}
 	if created, err := e.Create(ctx, lock); err != nil || !created {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, e.Remove(context.WithoutCancel(ctx), lock.Name)) }()
+	if _, err := e.Image(ctx, p.image()); replicate.KindOf(err) != replicate.NotFound {
+		return err == nil, err // another client was faster
+	}
 	if there {
 		if err := e.verify(ctx, p); err != nil {
 			return false, err
 		}
 	}
-	if err := e.Tag(ctx, p.parcel(), p.image()); err != nil {
-		return false, err
-	}
-	return true, e.RemoveImage(ctx, p.parcel())
+	return true, e.Tag(ctx, parcel, p.image())
 }
 
 // verify reads the volume back through the container that is the lock.

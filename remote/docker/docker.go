@@ -64,7 +64,10 @@ func Open(ctx context.Context, dial Dialer) (*Engine, error) {
 	}
 	e.api = api
 	err = e.call(ctx, "ask Docker", "", func(ctx context.Context) error {
-		_, err := api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+		ping, err := api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+		if err != nil && ping.APIVersion != "" {
+			return replicate.Errorf(replicate.Usage, "Docker on the host speaks API %s, which is too old: %s came with Docker 19.03", ping.APIVersion, client.MinAPIVersion)
+		}
 		return err
 	})
 	if err != nil {

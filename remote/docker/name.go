@@ -6,6 +6,7 @@ import "github.com/replicate/replicate"
 const (
 	LocksVolume = "replicate-locks"           // leases of GPUs
 	EnvImages   = "replicate-env"             // images of environments, one tag per key
+	binVolumes  = "replicate-bin-"            // volumes of programs, by their hashes
 	binImages   = "replicate-bin"             // what a program's volume is filled from
 	ProgramDir  = "/.replicate"               // where a program's volume is mounted, read-only
 	ProgramPath = "/.replicate/bin/replicate" // the binary in it

@@ -3,6 +3,7 @@ package docker
 import (
 	"archive/tar"
 	"compress/gzip"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/replicate/replicate"
@@ -60,7 +62,7 @@ func (l listing) hash() string {
 }
 
 // Volume is the name of the program's volume. Two programs with the same content have the same.
-func (p Program) Volume() string { return "replicate-bin-" + p.hash }
+func (p Program) Volume() string { return binVolumes + p.hash }
 
 // Mount shows the program in a container.
 func (p Program) Mount() Mount {
@@ -70,8 +72,8 @@ func (p Program) Mount() Mount {
 // image is the reference that says, as long as it is there, that the volume is whole.
 func (p Program) image() string { return binImages + ":" + p.hash }
 
-// parcel is the reference under which the program arrives.
-func (p Program) parcel() string { return p.image() + "-parcel" }
+// parcel is a reference under which one client sends the program.
+func (p Program) parcel() string { return p.image() + "-" + strings.ToLower(rand.Text()) }
 
 func (p Program) labels() map[string]string { return map[string]string{LabelKind: KindBin} }
 

@@ -2,6 +2,8 @@ package docker
 
 import (
 	"context"
+	"strings"
+	"time"
 
 	"github.com/moby/moby/client"
 )
@@ -21,6 +23,14 @@ type Used struct {
 	Size   int64 // bytes that go with it: of a container those it wrote, of an image those it shares with no other
 	Users  int64 // containers that have it, running or not; 0 for a container
 	State  State // of a container
+
+	created time.Time // of an image
+}
+
+// Abandoned reports whether an image is a program that was sent by a client which died then.
+func (u Used) Abandoned(now time.Time) bool {
+	whole := strings.HasPrefix(u.Name, binImages+":") && !strings.Contains(strings.TrimPrefix(u.Name, binImages), "-")
+	return u.Kind == KindBin && !u.created.IsZero() && !whole && now.Sub(u.created) > sendTime
 }
 
 // Usage lists what has our labels.
@@ -41,7 +51,9 @@ func (e *Engine) Usage(ctx context.Context) (Usage, error) {
 			if len(image.Tags) > 0 {
 				name = image.Tags[0]
 			}
-			usage.Images = add(usage.Images, Used{Name: name, Labels: image.Labels, Size: i.Size - max(0, i.SharedSize), Users: max(0, i.Containers)})
+			usage.Images = add(usage.Images, Used{
+				Name: name, Labels: image.Labels, Size: i.Size - max(0, i.SharedSize), Users: max(0, i.Containers), created: image.Created,
+			})
 		}
 		for _, v := range volumes(answer.Volumes.Items) {
 			usage.Volumes = add(usage.Volumes, Used{Name: v.Name, Labels: v.Labels, Size: max(0, v.Size), Users: max(0, v.Users)})
