@@ -321,6 +321,13 @@ func TestIndexWithPassword(t *testing.T) {
 	if got := b.run(env, "python3", "-c", "import tiny; print(tiny.said)"); got != "private" {
 		t.Errorf("got %q", got)
 	}
+	b.write("requirements.txt", fmt.Sprintf("--trusted-host %s\ntiny\nnot-there\n", lab.Gateway)) // fails, and its container is kept
+	if _, err := b.Prepare(t.Context(), b.plan()); err == nil {
+		t.Error("a step that fails is fine")
+	}
+	if found := b.host.Run(t, "sh", "-c", "grep -rl "+password+" /run/lab/data || true"); found != "" {
+		t.Errorf("the password is in files of Docker: %s", found)
+	}
 	for what, text := range map[string]string{
 		"image":   b.host.Docker(t, "inspect", env.Image),
 		"history": b.host.Docker(t, "history", "--no-trunc", env.Image),
@@ -349,4 +356,22 @@ func TestBaseComesFromThisMachine(t *testing.T) {
 	if got := b.run(env, "cat", "/made-for"); got != t.Name() {
 		t.Errorf("got %q", got)
 	}
+}
+
+// TestFullDiskOfTheHostIsSaidAsSuch runs a step that needs more room than the host has.
+func TestFullDiskOfTheHostIsSaidAsSuch(t *testing.T) {
+	lab := remotetest.Start(t, remotetest.Options{Disk: 800 << 20})
+	b := &bench{t: t, host: lab.Hosts[0], root: t.TempDir()}
+	b.Builder = b.client()
+	t.Cleanup(b.clear)
+	b.in = Inputs{Root: b.root, Image: remotetest.Image, Install: []string{"head -c 300M /dev/urandom >/big"}}
+	must(t, b.Engine.Deliver(t.Context(), b.Program))
+	empty := b.host.FillDisk(t, 100<<20)
+	_, err := b.Prepare(t.Context(), b.plan())
+	if replicate.KindOf(err) != replicate.Full || !strings.Contains(err.Error(), "1/1 install: head") {
+		t.Errorf("got %v (%s)", err, replicate.KindOf(err))
+	}
+	empty()
+	b.in.Install = []string{"head -c 1M /dev/urandom >/small"}
+	b.build()
 }
