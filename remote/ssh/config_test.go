@@ -72,6 +72,9 @@ func TestJumpHostThatReachesNobody(t *testing.T) {
 	_, err := Dial(t.Context(), Address{Host: "box2"}, s.options())
 	wantError(t, err, replicate.Unavailable, `connect to box2: the jump host cannot reach it: rejected: connect failed ("Connection refused")`,
 		"its name and port are looked up there, not here")
+	s.write("config", fmt.Sprintf("Host box3\n ProxyJump nobody\nHost nobody\n HostName 127.0.0.1\n Port %d\n", port)+s.read("config"))
+	_, err = Dial(t.Context(), Address{Host: "box3"}, s.options())
+	wantError(t, err, replicate.Unavailable, fmt.Sprintf("connect to box3: jump host nobody: 127.0.0.1:%d refuses the connection", port), "is sshd running there, on this port?")
 }
 
 func TestBadConfigurations(t *testing.T) {

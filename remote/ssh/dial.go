@@ -70,7 +70,7 @@ func dialNative(ctx context.Context, way []*config, o Options) (*Conn, error) {
 		if key, err = n.extend(ctx, c, o); err != nil {
 			n.close()
 			if i < len(way)-1 {
-				return nil, fmt.Errorf("jump host %s: %w", c.address.Host, err)
+				return nil, fmt.Errorf("jump host %s: %w", c.address.Host, understand(err))
 			}
 			return nil, err
 		}

@@ -19,16 +19,17 @@ var errSilent = errors.New("the host says nothing")
 
 // explain makes the error of Dial: what was done, to whom, why it did not work, and what to do.
 func explain(a Address, err error) error {
-	e := &replicate.Error{Op: "connect to", Path: a.String(), Kind: replicate.Unavailable, Err: err}
-	if inner, ok := errors.AsType[*replicate.Error](err); ok {
-		e.Kind, e.Hint = replicate.KindOf(inner), replicate.HintOf(inner)
-		return e
+	err = understand(err)
+	return &replicate.Error{Op: "connect to", Path: a.String(), Kind: replicate.KindOf(err), Err: err, Hint: replicate.HintOf(err)}
+}
+
+// understand gives an error a kind, words and a hint, unless it has them.
+func understand(err error) error {
+	if _, ok := errors.AsType[*replicate.Error](err); ok {
+		return err
 	}
 	why, hint := reason(err)
-	if why != "" {
-		e.Err = &worded{why, err}
-	}
-	e.Hint = hint
+	e := &replicate.Error{Kind: replicate.Unavailable, Err: &worded{why, err}, Hint: hint}
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	switch {
 	case isDNS && dns.IsNotFound, errors.Is(err, os.ErrNotExist):
@@ -85,6 +86,7 @@ func negotiated(err error, v *verifier, l *login) error {
 		return e
 	}
 	known := v.of("")
+	ended := errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 	algorithms, isNegotiation := errors.AsType[*ssh.AlgorithmNegotiationError](err)
 	switch {
 	case errors.Is(err, errOpenSSH), l.fatal != nil:
@@ -97,7 +99,10 @@ func negotiated(err error, v *verifier, l *login) error {
 	case strings.Contains(text, "Too many authentication failures"):
 		return replicate.Errorf(replicate.Permission, "the host ended it after too many keys it does not take: %s", strings.Join(l.offered, ", ")).
 			WithHint("name the right one: -i, or IdentityFile and IdentitiesOnly yes in ssh_config")
-	case errors.Is(err, io.EOF), errors.Is(err, os.ErrClosed), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case ended && len(l.allowed) > 0:
+		return replicate.Errorf(replicate.Permission, "the host ended the connection while keys were offered: %s", strings.Join(l.offered, ", ")).
+			WithHint("it may take fewer attempts (MaxAuthTries): name the right key with -i")
+	case ended:
 		return replicate.Errorf(replicate.Unavailable, "the host ended the connection").
 			WithHint("it may have too many connections (MaxStartups), or forbid this address or user")
 	case strings.Contains(text, "version string"), strings.Contains(text, "overflow reading"):
