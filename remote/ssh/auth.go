@@ -18,8 +18,11 @@ const maxOffers = 5
 // errNobody is the answer where there is nobody to ask.
 var errNobody = errors.New("there is no terminal to ask at")
 
-// errOpenSSH says that the ssh program might be let in where this package is not.
-var errOpenSSH = errors.New("only the ssh program can go on")
+// Where this package is not let in, the ssh program might be: with a key in a security token, or with a ticket of Kerberos if there is one.
+var (
+	errOpenSSH = errors.New("only the ssh program can go on")
+	errTicket  = errors.New("the ssh program may have a ticket")
+)
 
 // A login chooses how to authenticate, after seeing what the host allows.
 type login struct {
@@ -60,8 +63,8 @@ func (l *login) next(state *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 			return ssh.PublicKeys(k), nil
 		}
 	}
-	if l.onlyOpenSSH() {
-		return nil, errOpenSSH
+	if err := l.onlyOpenSSH(); err != nil {
+		return nil, err
 	}
 	for _, method := range l.c.methods {
 		if l.o.Ask != nil && !l.c.batch && slices.Contains(l.allowed, method) && l.asked[method] < l.c.prompts {
@@ -94,12 +97,15 @@ func (l *login) key() (key, bool) {
 }
 
 // onlyOpenSSH says whether there is a way in that the ssh program alone can take.
-func (l *login) onlyOpenSSH() bool {
-	if l.o.Program == "" {
-		return false
+func (l *login) onlyOpenSSH() error {
+	switch {
+	case l.o.Program == "":
+	case slices.Contains(l.allowed, "publickey") && !l.c.noKeys && (l.c.pkcs11 != "" || l.ring.hardware != ""):
+		return errOpenSSH
+	case l.c.gssapi && slices.Contains(l.allowed, "gssapi-with-mic"):
+		return errTicket
 	}
-	return l.c.gssapi && slices.Contains(l.allowed, "gssapi-with-mic") ||
-		slices.Contains(l.allowed, "publickey") && !l.c.noKeys && (l.c.pkcs11 != "" || l.ring.hardware != "")
+	return nil
 }
 
 // interactive asks the person.

@@ -345,15 +345,22 @@ func TestOnlyOpenSSHGoesOn(t *testing.T) {
 	}
 }
 
-func TestOnlyOpenSSHHasTickets(t *testing.T) {
-	s := startSSHD(t, "GSSAPIAuthentication yes")
-	s.configure("IdentityFile none\n GSSAPIAuthentication yes")
-	_, err := Dial(t.Context(), Address{Host: "box"}, s.options())
-	wantError(t, err, replicate.Permission, "connect to box: root@127.0.0.1: Permission denied (publickey,gssapi-keyex,gssapi-with-mic)", "ssh box says more")
-	s.configure("IdentityFile none\n GSSAPIAuthentication no")
-	_, err = Dial(t.Context(), Address{Host: "box"}, s.options())
-	wantError(t, err, replicate.Permission, "connect to box: root is not let in: there is no key to offer (it takes publickey, gssapi-keyex, gssapi-with-mic)",
-		"check the user, and copy a key there: ssh-copy-id box")
+func TestProgramIsAskedForTicketFirst(t *testing.T) {
+	for _, tt := range []struct {
+		setting string
+		conns   int
+	}{{"yes", 3}, {"no", 1}} {
+		t.Run(tt.setting, func(t *testing.T) {
+			s := startSSHD(t, "GSSAPIAuthentication yes")
+			s.configure("IdentityFile none\n GSSAPIAuthentication " + tt.setting)
+			_, err := Dial(t.Context(), Address{Host: "box"}, s.options())
+			wantError(t, err, replicate.Permission, "connect to box: root is not let in: there is no key to offer (it takes publickey, gssapi-keyex, gssapi-with-mic)",
+				"check the user, and copy a key there: ssh-copy-id box")
+			if n := strings.Count(s.logged(), "Connection from"); n != tt.conns {
+				t.Errorf("%d connections, want %d:\n%s", n, tt.conns, s.logged())
+			}
+		})
+	}
 }
 
 // hardwareKey is the public half of a key in a security token.

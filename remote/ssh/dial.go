@@ -55,10 +55,30 @@ func dialAlong(ctx context.Context, way []*config, o Options) (*Conn, error) {
 		return dialOpenSSH(ctx, way, o)
 	}
 	c, err := dialNative(ctx, way, o)
-	if errors.Is(err, errOpenSSH) {
+	switch {
+	case errors.Is(err, errOpenSSH):
 		return dialOpenSSH(ctx, way, o)
+	case errors.Is(err, errTicket):
+		return dialByTicket(ctx, way, o)
 	}
 	return c, err
+}
+
+// dialByTicket has the ssh program try without asking anybody. Most hosts that take tickets have users without: then the person is asked,
+// or told what is wrong, as if there were none.
+func dialByTicket(ctx context.Context, way []*config, o Options) (*Conn, error) {
+	silent := o
+	silent.Ask = nil
+	if c, err := dialOpenSSH(ctx, way, silent); err == nil {
+		return c, nil
+	}
+	without := make([]*config, len(way))
+	for i, c := range way {
+		copied := *c
+		copied.gssapi = false
+		without[i] = &copied
+	}
+	return dialNative(ctx, without, o)
 }
 
 // dialNative connects along a way.

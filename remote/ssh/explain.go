@@ -89,7 +89,7 @@ func negotiated(err error, v *verifier, l *login) error {
 	ended := errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 	algorithms, isNegotiation := errors.AsType[*ssh.AlgorithmNegotiationError](err)
 	switch {
-	case errors.Is(err, errOpenSSH), l.fatal != nil:
+	case errors.Is(err, errOpenSSH), errors.Is(err, errTicket), l.fatal != nil:
 		return err
 	case isNegotiation && algorithms.What == "host key" && len(known) > 0:
 		return v.gone(known[0])

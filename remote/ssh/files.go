@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -77,8 +78,12 @@ func (r *reader) read(file string, active bool, left int) error {
 		return err
 	}
 	defer f.Close()
+	return r.readLines(f, file, active, left)
+}
+
+func (r *reader) readLines(text io.Reader, file string, active bool, left int) error {
 	inherited := active
-	lines := bufio.NewScanner(f)
+	lines := bufio.NewScanner(text)
 	for n := 1; lines.Scan(); n++ {
 		key, value := keyword(lines.Text())
 		switch key {
