@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -53,4 +57,25 @@ func (w *world) superviseCode(c *cli.Context) error {
 		io.Reader
 		io.Writer
 	}{w.stdin, w.stdout}, code.ReceiveOptions{Chunks: c.String("chunks"), Target: c.String("target"), Owner: &owner})
+}
+
+// verifyCode compares a working directory that came as an archive with the manifest beside it, once: from then on it is the job's.
+func verifyCode(ctx context.Context, dir string) error {
+	path := dir + code.ManifestSuffix
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	manifest, err := code.ReadManifest(f)
+	if err == nil {
+		err = code.Verify(ctx, dir, manifest)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Remove(path)
 }
