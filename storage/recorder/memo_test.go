@@ -21,6 +21,7 @@ func TestMemoSaysWhatTheRecordsSay(t *testing.T) {
 	keeper := start(t, dir)
 	id := keeper.init(map[string]any{"params": map[string]any{"lr": 1}})
 	repo := open(t, dir)
+	looked(t, repo, id)
 	o := Options{Now: time.Now, Random: rand.Reader, Tell: func(r Remark) { t.Error(r) }}
 	memo := filepath.Join(repo.Keeper(id), memoName)
 	commit := func() (replicate.ID, repository.Row) {
@@ -99,6 +100,22 @@ func TestMemoSaysWhatTheRecordsSay(t *testing.T) {
 	keeper.close()
 	if _, err := os.Stat(memo); err == nil {
 		t.Error("the memo outlives its keeper")
+	}
+}
+
+// looked waits until the recorder has said what it found out about the machine: nothing that nobody asked for comes after that.
+func looked(t *testing.T, repo *repository.Repository, id replicate.ID) {
+	t.Helper()
+	for end := time.Now().Add(2 * lookDeadline); ; time.Sleep(time.Millisecond) {
+		s, err := stand(t.Context(), repo, func(other replicate.ID) bool { return other == id })
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case s[id].row.Machine != nil:
+			return
+		case time.Now().After(end):
+			t.Fatal("nothing is said about the machine")
+		}
 	}
 }
 
