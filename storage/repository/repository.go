@@ -58,7 +58,10 @@ type Repository struct {
 func Open(ctx context.Context, store storage.Store) (*Repository, error) {
 	c, err := readConfig(ctx, store)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = explainMissing(ctx, store)
+		why := explainMissing(ctx, store)
+		if c, err = readConfig(ctx, store); errors.Is(err, fs.ErrNotExist) { // else it was made between the two looks
+			err = why
+		}
 	}
 	if err != nil {
 		return nil, openError(store, err)

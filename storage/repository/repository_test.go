@@ -2,6 +2,7 @@ package repository
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/storagetest"
 )
 
 func TestCreateThenOpen(t *testing.T) {
@@ -93,6 +95,22 @@ func TestOpenSaysWhatIsThere(t *testing.T) {
 				t.Errorf("create: %v", err)
 			}
 		})
+	}
+}
+
+// TestOpenWhileItIsMade makes the repository when another process has not found it and looks what is there instead.
+func TestOpenWhileItIsMade(t *testing.T) {
+	store := memStore(t)
+	var made *Repository
+	late := storagetest.Wrap(store, storagetest.Hooks{Before: func(ctx context.Context, c storagetest.Call) (err error) {
+		if c.Op == storagetest.OpList {
+			made, err = Create(ctx, store)
+		}
+		return err
+	}})
+	opened, err := Open(t.Context(), late)
+	if err != nil || opened.ID() != made.ID() {
+		t.Errorf("%+v, %v", opened, err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -76,7 +75,7 @@ func (u *uploader) tend(ctx context.Context) error {
 			err = u.finishDead(ctx, name, m)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			errs = append(errs, err)
 		}
 	}
 	for name := range u.tails {

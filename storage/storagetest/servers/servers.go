@@ -39,7 +39,8 @@ type Server struct {
 	URL      string // of the bucket: s3://replicate-test
 	Endpoint string // http://127.0.0.1:port
 
-	end func()
+	program string // of a server that is a process
+	end     func()
 }
 
 // Close ends the server and waits for it.
@@ -73,8 +74,8 @@ func GoFakeS3() (*Server, error) {
 
 // Versity starts the versitygw at program, an S3 server whose objects are files of dir, which must be empty.
 func Versity(program, dir string) (*Server, error) {
-	root, meta := filepath.Join(dir, "root"), filepath.Join(dir, "meta")
-	for _, d := range []string{filepath.Join(root, Bucket), meta} {
+	root, meta, users := filepath.Join(dir, "root"), filepath.Join(dir, "meta"), filepath.Join(dir, "users")
+	for _, d := range []string{filepath.Join(root, Bucket), meta, users} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
 		}
@@ -83,13 +84,13 @@ func Versity(program, dir string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(program, "--port", address, "posix", "--sidecar", meta, root)
+	cmd := exec.Command(program, "--port", address, "--iam-dir", users, "--iam-cache-disable", "posix", "--sidecar", meta, root)
 	cmd.Env = environ(map[string]string{"ROOT_ACCESS_KEY": AccessKey, "ROOT_SECRET_KEY": SecretKey})
 	end, err := start(cmd, "http://"+address)
 	if err != nil {
 		return nil, err
 	}
-	return &Server{URL: "s3://" + Bucket, Endpoint: "http://" + address, end: end}, nil
+	return &Server{URL: "s3://" + Bucket, Endpoint: "http://" + address, program: program, end: end}, nil
 }
 
 // GCS starts the fake-gcs-server at program, in memory.
