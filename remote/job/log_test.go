@@ -126,6 +126,27 @@ func TestALogGoesOnBehindItsLastWholeFrame(t *testing.T) {
 	}
 }
 
+func TestALogKnowsTheEndOfTheJob(t *testing.T) {
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		note  Note
+		ended bool
+	}{{Note{Attempt: 1}, false}, {Note{End: &State{ExitCode: 3}}, true}, {Note{Say: "more"}, true}, {Note{Attempt: 2}, false}} {
+		w := openSmallLog(t, dir)
+		w.note(tt.note)
+		if err := w.close(); err != nil {
+			t.Fatal(err)
+		}
+		w = openSmallLog(t, dir)
+		if w.end != nil != tt.ended {
+			t.Errorf("after %+v it says %+v", tt.note, w.end)
+		}
+		if err := w.close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestAFollowerSeesEverythingOnce(t *testing.T) {
 	dir := t.TempDir()
 	lock, err := hold(dir)

@@ -27,7 +27,7 @@ type logWriter struct {
 	dirty bool   // there may be half a frame behind size
 	next  int64  // offset of the next frame; others read it in length
 	lost  int64  // bytes that could not be written since the last Note about it
-	end   *State // what an earlier supervisor wrote last
+	end   *State // what an earlier supervisor wrote of it, nil if nothing
 
 	length atomic.Int64
 }
@@ -67,8 +67,7 @@ func (w *logWriter) recover(dir string, last segment) error {
 		}
 		w.next = f.End()
 		if f.Stream == Notes {
-			note, _ := ParseNote(f.Data) // the last one decides
-			w.end = note.End
+			w.heed(f.Data)
 		}
 	}
 	if !last.raw {
@@ -78,6 +77,17 @@ func (w *logWriter) recover(dir string, last segment) error {
 	var err error
 	w.file, err = os.OpenFile(filepath.Join(dir, last.path()), os.O_WRONLY, 0)
 	return err
+}
+
+// heed looks in a note for the end of the job, after which no attempt began.
+func (w *logWriter) heed(note []byte) {
+	switch n, err := ParseNote(note); {
+	case err != nil: // of a later version
+	case n.End != nil:
+		w.end = n.End
+	case n.Attempt > 0:
+		w.end = nil
+	}
 }
 
 // headroom is what a buffer given to write has free before its payload; behind it one byte must be free.

@@ -252,7 +252,7 @@ func (s *supervisor) tell(text string) {
 	}
 }
 
-// pass writes what the recorder tells into the log.
+// pass writes what the recorder tells into the log, of which the end is the end.
 func (s *supervisor) pass(ctx context.Context) {
 	last := map[string]time.Time{}
 	for {
@@ -261,7 +261,7 @@ func (s *supervisor) pass(ctx context.Context) {
 			return
 		case text := <-s.told:
 			now := s.Now()
-			if at, ok := last[text]; !ok || now.Sub(at) > tellAgain {
+			if at, ok := last[text]; (!ok || now.Sub(at) > tellAgain) && !s.now().Ended() {
 				last[text] = now
 				s.scribe.say("%s", text)
 			}
