@@ -8,6 +8,7 @@
 //	log/         what the job printed, as frames, in segments named by the offset of their first byte; sealed ones are gzip
 //	ctl.sock     answers Requests
 //	lock         locked by the living supervisor
+//	followers    locked, together, by those who follow the log
 //	uploader.log what uploaders complained of
 //	home/        HOME of a user whom the image does not know
 //

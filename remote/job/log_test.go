@@ -213,6 +213,33 @@ func TestAFollowerEndsWithItsContextAndWithTheSupervisor(t *testing.T) {
 	}
 }
 
+func TestAFollowerIsWaitedForUntilItHasTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, followersName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := openSmallLog(t, dir)
+	defer w.close()
+	w.note(Note{Attempt: 1})
+	w.note(Note{End: &State{Status: replicate.Finished}})
+	w.note(Note{Say: "more"})
+	follow, err := FollowLog(t.Context(), dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if waitForFollowers(dir, time.Millisecond) {
+		t.Error("a follower is not seen")
+	}
+	frames := readAll(t, NewFrameReader(follow, 0))
+	if len(frames) != 2 || !isEnd(frames[1].Data) {
+		t.Errorf("it has %d frames", len(frames))
+	}
+	follow.Close()
+	if !waitForFollowers(dir, time.Minute) {
+		t.Error("a follower that is gone is seen")
+	}
+}
+
 // TestAReaderWhoDoesNotReadIsLeft has a pipe that nobody reads.
 func TestAReaderWhoDoesNotReadIsLeft(t *testing.T) {
 	r, w := io.Pipe()

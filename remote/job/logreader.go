@@ -8,7 +8,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -23,14 +26,41 @@ func OpenLog(dir fs.FS, from int64) (io.ReadCloser, error) {
 	return &logReader{dir: dir, next: from, wait: func() error { return io.EOF }}, nil
 }
 
-// FollowLog is OpenLog that waits for more until the job has ended or ctx has, or its supervisor is gone.
+// FollowLog is OpenLog that waits for more until the job has ended or ctx has, or its supervisor is gone. A supervisor that ends, and with it its
+// container, waits a moment for who has not closed what this returns.
 func FollowLog(ctx context.Context, dir string, from int64) (io.ReadCloser, error) {
 	if _, err := os.Stat(dir); err != nil {
 		return nil, err
 	}
 	f := &follower{ctx: ctx, dir: dir, tick: time.NewTicker(followEvery)}
-	f.log = &logReader{dir: os.DirFS(dir), next: from, wait: f.wait}
+	f.log = &logReader{dir: os.DirFS(dir), next: from, wait: f.wait, untilEnd: true}
+	if here, err := os.Open(filepath.Join(dir, followersName)); err == nil { // else the supervisor has only begun
+		f.here = here
+		_ = unix.Flock(int(here.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	}
 	return f, nil
+}
+
+const (
+	// followersName is a file that followers have locked, together.
+	followersName = "followers"
+	// followersPatience is how long an ended supervisor waits for those who do not read.
+	followersPatience = time.Second
+)
+
+// waitForFollowers waits until nobody follows the log, or patience is over, and reports which.
+func waitForFollowers(dir string, patience time.Duration) bool {
+	f, err := os.Open(filepath.Join(dir, followersName))
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	for deadline := time.Now().Add(patience); unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil; time.Sleep(followEvery / 4) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
 }
 
 // A follower is a logReader that waits.
@@ -39,6 +69,7 @@ type follower struct {
 	dir   string
 	log   *logReader
 	tick  *time.Ticker
+	here  *os.File // locked while it reads; may be nil
 	looks int
 	over  bool // nothing is added any more: what is read now is all
 }
@@ -47,6 +78,9 @@ func (f *follower) Read(p []byte) (int, error) { return f.log.Read(p) }
 
 func (f *follower) Close() error {
 	f.tick.Stop()
+	if f.here != nil {
+		f.here.Close()
+	}
 	return f.log.Close()
 }
 
@@ -74,6 +108,8 @@ type logReader struct {
 	dir  fs.FS
 	next int64        // the offset of the next frame, or more
 	wait func() error // called when there is no more: nil to look again
+
+	untilEnd bool // nothing is read behind the Note of the end
 
 	file     fs.File
 	frames   *FrameReader
@@ -120,11 +156,19 @@ func (r *logReader) step() error {
 		r.next, r.position = frame.End(), r.frames.consumed
 		r.pending.Reset()
 		r.pending.Write(frame.Append(r.pending.AvailableBuffer()))
+		if r.untilEnd && frame.Stream == Notes && isEnd(frame.Data) {
+			return io.EOF
+		}
 		return nil
 	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 		return err
 	}
 	return r.more()
+}
+
+func isEnd(note []byte) bool {
+	n, err := ParseNote(note)
+	return err == nil && n.End != nil
 }
 
 // open opens the segment of the next frame.

@@ -127,6 +127,9 @@ func open(o Options) (*supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f, err := os.OpenFile(filepath.Join(o.Dir, followersName), os.O_RDONLY|os.O_CREATE, 0o600); err == nil {
+		f.Close() // where that cannot be made nobody waits
+	}
 	s := &supervisor{
 		Options: o, lock: lock, asks: newAsks(), reaper: newReaper(),
 		told: make(chan string, maxTold), known: make(chan struct{}), trusted: make(chan struct{}), leave: make(chan struct{}),
@@ -172,6 +175,9 @@ func (s *supervisor) close() {
 		_ = s.scribe.close() // the end was made durable before
 	}
 	s.echo.flush()
+	if os.Getpid() == 1 {
+		waitForFollowers(s.Dir, followersPatience)
+	}
 	if s.leases != nil {
 		s.leases.close()
 	}
