@@ -39,6 +39,8 @@ const (
 	copiesOfMemory, copiesOfDisk = 8, 20
 	// A copy that was not opened for copyRest makes room for another one: sooner, a walk over many large files would keep none of them.
 	copyRest = time.Minute
+	// mostNames is of how many files that have no copy yet the name is known: far more than are read at a time.
+	mostNames = 256
 )
 
 // A copied is a copy that is complete.
@@ -66,13 +68,14 @@ type copies struct {
 	now     map[view.ID]int   // the numbers of those that are not closed
 	handles map[uint64]uint64 // what is open in passthrough: handle → node
 	fills   map[view.ID]*fill
-	held    int64 // bytes of copies and of what is being filled
+	names   map[view.ID]view.Change // where files that may get a copy were looked up last
+	held    int64                   // bytes of copies and of what is being filled
 }
 
 // openCopies takes up the copies of a connection: those in its table if it was used before, else none.
 func openCopies(o order, log *slog.Logger) *copies {
 	c := &copies{dir: o.CacheDir, clock: time.Now, log: log,
-		now: map[view.ID]int{}, handles: map[uint64]uint64{}, fills: map[view.ID]*fill{}}
+		now: map[view.ID]int{}, handles: map[uint64]uint64{}, fills: map[view.ID]*fill{}, names: map[view.ID]view.Change{}}
 	err := os.MkdirAll(c.dir, 0o700)
 	if err == nil {
 		c.table, c.all, err = openCopyTable(stateOf(o.StateDir, o.Dir).path("copies"), o.Again)
@@ -168,10 +171,21 @@ func (c *copies) open(node uint64) (handle uint64, backing int32, ok bool) {
 	return handle, k.backing, true
 }
 
-// release is told of every RELEASE.
-func (c *copies) release(handle uint64) {
-	if c == nil || handle == 0 {
-		return
+// named notes where a file was looked up that may get a copy.
+func (c *copies) named(id view.ID, at view.Change) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.names) >= mostNames {
+		clear(c.names)
+	}
+	c.names[id] = at
+}
+
+// release is told of every RELEASE. It returns the name of a file that was closed and is read from its copy by now: the kernel is to forget what it
+// was, or the next who opens it waits until the pages of the file are freed.
+func (c *copies) release(node, handle uint64) (name view.Change, forget bool) {
+	if c == nil {
+		return view.Change{}, false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -179,6 +193,12 @@ func (c *copies) release(handle uint64) {
 		delete(c.handles, handle)
 		c.at(node).open--
 	}
+	id := view.ID(node)
+	if name, forget = c.names[id]; forget && c.now[id] != 0 {
+		delete(c.names, id)
+		return name, true
+	}
+	return view.Change{}, false
 }
 
 // add makes a complete copy known. The table comes first: a node that is not in it is never given out.

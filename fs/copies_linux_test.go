@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/replicate/replicate/fs/view"
 	"github.com/replicate/replicate/storage/storagetest/require"
 )
 
@@ -251,4 +252,20 @@ func openElsewhere(t testing.TB, path string) (release func()) {
 		t.Fatalf("open %s: %v", path, err)
 	}
 	return func() { stdin.Close(); _ = cmd.Wait() }
+}
+
+func TestNameOfAFileWithACopyIsForgottenOnceItIsClosed(t *testing.T) {
+	c := &copies{now: map[view.ID]int{}, names: map[view.ID]view.Change{}}
+	at := view.Change{Dir: 5, Name: "weights"}
+	c.named(7, at)
+	if _, forget := c.release(7, 0); forget {
+		t.Error("forgotten before there is a copy")
+	}
+	c.now[7] = 1
+	if name, forget := c.release(7, 0); !forget || name != at {
+		t.Errorf("%+v, %v when it was closed", name, forget)
+	}
+	if _, forget := c.release(7, 0); forget {
+		t.Error("forgotten again")
+	}
 }

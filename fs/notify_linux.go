@@ -57,6 +57,8 @@ func (n *notifier) wait(ctx context.Context) {
 		case <-ctx.Done():
 		case <-n.wake:
 		case <-n.s.woken:
+		case name := <-n.s.forget:
+			n.tell(ctx, []view.Change{name})
 		case <-timer.C:
 			if n.s.idle(time.Now()) > idleAfter {
 				continue

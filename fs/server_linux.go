@@ -47,8 +47,9 @@ type server struct {
 	reported   damage
 	kernel     atomic.Pointer[fuse.Server] // set by the first request
 
-	touched atomic.Int64  // when a directory was last asked for, nanoseconds
-	woken   chan struct{} // a directory was asked for after a long time
+	touched atomic.Int64     // when a directory was last asked for, nanoseconds
+	woken   chan struct{}    // a directory was asked for after a long time
+	forget  chan view.Change // names that the kernel is to look up again
 
 	counts [nOps]atomic.Int64
 }
@@ -76,6 +77,7 @@ func newServer(v View, pinned bool, log *slog.Logger) *server {
 		generation:    uint64(v.Instance()),
 		log:           log,
 		woken:         make(chan struct{}, 1),
+		forget:        make(chan view.Change, notifyBatch),
 	}
 }
 
@@ -152,11 +154,14 @@ func (s *server) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *f
 	if err != nil {
 		return s.status(err, "lookup "+name)
 	}
-	s.fillEntry(out, dir, id, &a)
+	if s.fillEntry(out, dir, id, &a) {
+		s.copies.named(id, view.Change{Dir: dir, Name: name})
+	}
 	return fuse.OK
 }
 
-func (s *server) fillEntry(out *fuse.EntryOut, dir, id view.ID, a *view.Attr) {
+// fillEntry also reports whether the name may lead to a copy later.
+func (s *server) fillEntry(out *fuse.EntryOut, dir, id view.ID, a *view.Attr) bool {
 	node, changes := s.copies.node(id, s.view.Life(id), a)
 	out.NodeId = node
 	out.Generation = s.generation
@@ -165,6 +170,7 @@ func (s *server) fillEntry(out *fuse.EntryOut, dir, id view.ID, a *view.Attr) {
 	}
 	out.SetAttrTimeout(s.attrTTL(id))
 	s.fill(&out.Attr, id, a)
+	return changes && node == uint64(id)
 }
 
 func (s *server) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
@@ -242,7 +248,14 @@ func (s *server) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 	return fuse.OK
 }
 
-func (s *server) Release(_ <-chan struct{}, in *fuse.ReleaseIn) { s.copies.release(in.Fh) }
+func (s *server) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	if name, forget := s.copies.release(in.NodeId, in.Fh); forget {
+		select {
+		case s.forget <- name:
+		default: // it is found out when the name is looked up
+		}
+	}
+}
 
 func (s *server) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status {
 	if s.pinned {
