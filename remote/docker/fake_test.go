@@ -282,3 +282,55 @@ func TestGetFileRefusesWhatWasNotAskedFor(t *testing.T) {
 	_, err := f.open(t).GetFile(t.Context(), "n", "/replicate/status.json", 100, io.Discard)
 	wants(t, err, replicate.Corrupt, "fetch n:/replicate/status.json", "another file")
 }
+
+func TestUsageOfEveryVersion(t *testing.T) {
+	labels := map[string]string{docker.LabelKind: docker.KindCache}
+	images := []any{map[string]any{"Id": "sha256:1", "RepoTags": []string{"replicate-env:k"}, "Labels": map[string]string{docker.LabelKind: docker.KindEnv},
+		"Size": 100, "SharedSize": 60, "Containers": 2}}
+	containers := []any{map[string]any{"Id": "c", "Names": []string{"/other/link", "/n"}, "State": "running", "SizeRw": 7,
+		"Labels": map[string]string{docker.LabelKind: docker.KindRun}}}
+	volumes := []any{map[string]any{"Name": "v", "Labels": labels, "UsageData": map[string]any{"Size": 9, "RefCount": 1}}}
+	for _, version := range versions {
+		t.Run(version, func(t *testing.T) {
+			answer := map[string]any{"Images": images, "Containers": containers, "Volumes": volumes}
+			if version == "1.56" {
+				answer = map[string]any{"ImageUsage": map[string]any{"Items": images}, "ContainerUsage": map[string]any{"Items": containers},
+					"VolumeUsage": map[string]any{"Items": volumes}}
+			}
+			f := &fake{version, map[string]func(http.ResponseWriter, *http.Request){"GET /system/df": says(answer)}}
+			usage, err := f.open(t).Usage(t.Context())
+			must(t, err)
+			if len(usage.Images) != 1 || usage.Images[0].Name != "replicate-env:k" || usage.Images[0].Size != 40 || usage.Images[0].Users != 2 {
+				t.Errorf("images: %+v", usage.Images)
+			}
+			if len(usage.Containers) != 1 || usage.Containers[0].Name != "n" || usage.Containers[0].Size != 7 {
+				t.Errorf("containers: %+v", usage.Containers)
+			}
+			if len(usage.Volumes) != 1 || usage.Volumes[0].Size != 9 || usage.Volumes[0].Users != 1 || usage.Volumes[0].Kind != docker.KindCache {
+				t.Errorf("volumes: %+v", usage.Volumes)
+			}
+		})
+	}
+}
+
+func TestAbandonedProgramsAreTold(t *testing.T) {
+	sent := time.Now().Add(-2 * time.Hour)
+	image := func(id string, tags ...string) map[string]any {
+		return map[string]any{"Id": id, "RepoTags": tags, "Labels": map[string]string{docker.LabelKind: docker.KindBin}, "Created": sent.Unix()}
+	}
+	f := &fake{"1.44", map[string]func(http.ResponseWriter, *http.Request){"GET /system/df": says(map[string]any{
+		"Images": []any{image("sha256:1", "replicate-bin:0123456789ab"), image("sha256:2", "replicate-bin:0123456789ab-xyz"), image("sha256:3")},
+	})}}
+	usage, err := f.open(t).Usage(t.Context())
+	must(t, err)
+	var told []bool
+	for _, i := range usage.Images {
+		told = append(told, i.Abandoned(time.Now()))
+		if i.Abandoned(sent) {
+			t.Errorf("%s is abandoned at once", i.Name)
+		}
+	}
+	if fmt.Sprint(told) != "[false true true]" {
+		t.Errorf("abandoned: %v", told)
+	}
+}

@@ -4,7 +4,7 @@ build=$1 image=$2
 mount --make-rprivate /
 mount -t proc proc /proc
 rm -rf "$build"
-mkdir -p "$build/etc" "$build/etc.work"
+mkdir -p "$build"
 debootstrap --variant=minbase --include=python3,python3-pip,python3-venv,ca-certificates bookworm "$build/rootfs" >"$build/log" 2>&1 || {
 	tail -3 "$build/log" >&2
 	exit 1
@@ -13,7 +13,8 @@ ln -s python3 "$build/rootfs/usr/bin/python"
 rm -rf "$build/rootfs/var/cache/apt/archives"/*.deb "$build/rootfs/var/lib/apt/lists"/*
 
 mount -t tmpfs -o mode=755 tmpfs /run
-mount -t overlay -o "lowerdir=/etc,upperdir=$build/etc,workdir=$build/etc.work" overlay /etc
+mkdir /run/etc /run/etc.work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/etc.work overlay /etc
 dockerd --data-root "$build/data" --exec-root /run/docker --pidfile /run/docker.pid --host unix:///run/docker.sock \
 	--bridge=none --iptables=false >"$build/log" 2>&1 &
 daemon=$!

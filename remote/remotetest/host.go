@@ -50,7 +50,7 @@ func (h *Host) file(name string) string { return filepath.Join(h.dir, name) }
 
 // start lays out a host and starts it. Its life hangs on control, its place on lock.
 func (h *Host) start(base string, options Options, control, lock *os.File) error {
-	for _, name := range []string{"etc", "etc.work", "data", "bin"} {
+	for _, name := range []string{"data", "bin"} {
 		if err := os.MkdirAll(h.file(name), 0o755); err != nil {
 			return err
 		}

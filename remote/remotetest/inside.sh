@@ -17,12 +17,12 @@ for name in "$base"/*; do
 	fi
 done
 
-mkdir -p /run/lab /run/sshd
+mkdir -p /run/lab /run/sshd /run/etc /run/etc.work
 mount --rbind "$dir" /run/lab
 dir=/run/lab # the directory may lie in a home
 mount -t tmpfs -o mode=700 tmpfs /root
 mount -t tmpfs -o mode=755 tmpfs /home
-mount -t overlay -o "lowerdir=/etc,upperdir=$dir/etc,workdir=$dir/etc.work" overlay /etc
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/etc.work overlay /etc
 
 hostname "$(cat "$dir/name")"
 ip link set lo up

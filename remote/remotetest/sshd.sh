@@ -8,3 +8,9 @@ if [ -f /run/sshd.pid ]; then
 	rm -f /run/sshd.pid
 fi
 /usr/sbin/sshd -f "$dir/sshd_config" -E "$dir/sshd.log" 3>&- </dev/null >/dev/null 2>&1
+for _ in $(seq 1000); do # it writes this when it listens
+	[ -s /run/sshd.pid ] && exit
+	sleep 0.01
+done
+echo 'sshd does not start' >&2
+exit 1
