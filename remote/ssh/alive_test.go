@@ -301,6 +301,14 @@ func TestNameNobodyHas(t *testing.T) {
 	}
 }
 
+func TestEndWhileKeysAreOfferedIsNoRefusal(t *testing.T) {
+	s := startSSHD(t, `AuthorizedKeysCommand /bin/sh -c "kill -9 $PPID"`, "AuthorizedKeysCommandUser root")
+	s.write("authorized_keys", "") // the command is asked for what is not there
+	_, err := Dial(t.Context(), Address{Host: "box"}, s.options())
+	wantError(t, err, replicate.Unavailable, "connect to box: the host ended the connection while keys were offered: "+s.path("id"),
+		"it may take fewer attempts (MaxAuthTries): name the right key with -i")
+}
+
 func TestTooManyConnectionsAreSaid(t *testing.T) {
 	s := startSSHD(t, "MaxStartups 1")
 	hog, err := net.Dial("tcp", hostport("127.0.0.1", s.port))

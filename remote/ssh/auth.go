@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,10 +37,12 @@ type login struct {
 	asked   map[string]int
 	allowed []string // what the host said last
 	fatal   error    // ends it
+
+	lost func() error // what ended the connection: x/crypto takes that for one more refusal
 }
 
-func newLogin(c *config, o Options, ask func(Question) (string, error)) (*login, error) {
-	l := &login{c: c, o: o, asked: map[string]int{}, wallet: newWallet()}
+func newLogin(c *config, o Options, ask func(Question) (string, error), lost func() error) (*login, error) {
+	l := &login{c: c, o: o, lost: lost, asked: map[string]int{}, wallet: newWallet()}
 	l.ask = func(q Question) (string, error) {
 		answer, err := ask(q)
 		if err != nil && !errors.Is(err, errNobody) {
@@ -55,8 +58,8 @@ func newLogin(c *config, o Options, ask func(Question) (string, error)) (*login,
 // next is an ssh.ClientAuthCallback.
 func (l *login) next(state *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
 	l.allowed = state.AllowedMethods
-	if l.fatal != nil {
-		return nil, l.fatal
+	if err := cmp.Or(l.fatal, l.lost()); err != nil {
+		return nil, err
 	}
 	if slices.Contains(l.allowed, "publickey") && !l.c.noKeys {
 		if k, ok := l.key(); ok {

@@ -160,7 +160,7 @@ func (e *hopError) Error() string { return e.err.Error() }
 func (e *hopError) Unwrap() error { return e.err }
 
 // handshake makes a client of a connection, which it closes if that goes wrong.
-func handshake(ctx context.Context, conn net.Conn, c *config, o Options) (*ssh.Client, string, error) {
+func handshake(ctx context.Context, conn *meter, c *config, o Options) (*ssh.Client, string, error) {
 	clock := newPatience(handshakePatience, func() { conn.Close() })
 	defer clock.stop()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
@@ -169,7 +169,7 @@ func handshake(ctx context.Context, conn net.Conn, c *config, o Options) (*ssh.C
 	if err != nil {
 		return nil, "", err
 	}
-	l, err := newLogin(c, o, ask)
+	l, err := newLogin(c, o, ask, conn.err)
 	if err != nil {
 		return nil, "", err
 	}

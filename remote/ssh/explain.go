@@ -100,7 +100,7 @@ func negotiated(err error, v *verifier, l *login) error {
 		return replicate.Errorf(replicate.Permission, "the host ended it after too many keys it does not take: %s", strings.Join(l.offered, ", ")).
 			WithHint("name the right one: -i, or IdentityFile and IdentitiesOnly yes in ssh_config")
 	case ended && len(l.allowed) > 0:
-		return replicate.Errorf(replicate.Permission, "the host ended the connection while keys were offered: %s", strings.Join(l.offered, ", ")).
+		return replicate.Errorf(replicate.Unavailable, "the host ended the connection while keys were offered: %s", strings.Join(l.offered, ", ")).
 			WithHint("it may take fewer attempts (MaxAuthTries): name the right key with -i")
 	case ended:
 		return replicate.Errorf(replicate.Unavailable, "the host ended the connection").

@@ -17,16 +17,28 @@ type native struct {
 	way    []net.Conn // what the connection runs through, that of the nearest host first
 }
 
-// A meter counts what comes in.
+// A meter counts what comes in, and keeps the error that ended it.
 type meter struct {
 	net.Conn
 	count *atomic.Int64
+	ended atomic.Pointer[error]
 }
 
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.Conn.Read(p)
 	m.count.Add(int64(n))
+	if err != nil {
+		m.ended.CompareAndSwap(nil, &err)
+	}
 	return n, err
+}
+
+// err returns what ended it, nil while it goes on.
+func (m *meter) err() error {
+	if err := m.ended.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 func (n *native) open(ctx context.Context, network, address string) (net.Conn, error) {
