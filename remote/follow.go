@@ -175,7 +175,7 @@ func (r *Run) reconnect(ctx context.Context) error {
 		switch kind := replicate.KindOf(err); {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case kind == replicate.Permission || kind == replicate.Usage:
+		case kind == replicate.Permission || kind == replicate.Conflict || kind == replicate.Usage:
 			return err // a key that changed does not change back
 		}
 	}

@@ -224,7 +224,7 @@ func (w *world) remote(c *cli.Context) (*remote.Client, error) {
 		return nil, err
 	}
 	client := &remote.Client{
-		SSH:        ssh.Options{Program: program, Getenv: w.getenv, Warn: func(text, hint string) { w.report("warning", &replicate.Error{Err: errors.New(text), Hint: hint}) }},
+		SSH:        ssh.Options{Program: program, Transport: w.getenv("REPLICATE_SSH"), Getenv: w.getenv, Warn: func(text, hint string) { w.report("warning", &replicate.Error{Err: errors.New(text), Hint: hint}) }},
 		Supervisor: []string{self, "supervise", "--locks", filepath.Join(os.TempDir(), "replicate-locks")}, Environ: w.environ(),
 		User: w.user(), Name: host, Binary: binaryFor, Python: python.Files(), Stdout: w.stdout, Stderr: w.stderr,
 		Say: w.say, Warn: func(err error) { w.report("warning", err) }, Size: size, LeftOut: leftOut, Now: w.now, ExitWait: w.exitWait(),
