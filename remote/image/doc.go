@@ -8,6 +8,6 @@
 // A layer is a container that one step runs in under our supervisor, and a commit of it. The container is named after the key, and its name is the
 // lock: whoever comes second adopts it. A build goes on without the client that began it; what a lost client left is finished by the next.
 //
-// New (inputs → Plan) reads files and decides; Plan.Keys is pure; Builder does the work. The package knows Docker and the description of a job. It knows nothing
+// New reads files and decides on a Plan; Plan.Keys is pure; a Builder does the work. The package knows Docker and the description of a job. It knows nothing
 // of experiments and of what people see.
 package image
