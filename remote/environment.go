@@ -1,34 +1,98 @@
 package remote
 
 import (
+	"cmp"
 	"context"
+	"strings"
 
-	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/remote/docker"
+	"github.com/replicate/replicate/remote/image"
 )
 
 // An environment is the image that a job runs in.
 type environment struct {
-	Reference string
+	Reference string // for the container
+	Name      string // for people
 	Key       string // "" for an image that somebody else made
 }
 
-// prepare has the environment of a job on the host.
-func (h *Host) prepare(ctx context.Context, j Job) (environment, error) {
-	image := j.Image
-	if image == "" {
-		image = j.Project.Config.Image
-	}
-	if image == "" {
-		image = "python:3.11-slim"
-	}
-	if _, err := h.engine.Image(ctx, image); err != nil {
-		if replicate.KindOf(err) != replicate.NotFound {
-			return environment{}, err
+// prepare has the environment of a job on the host, building what is missing.
+func (h *Host) prepare(ctx context.Context, j Job, plan *image.Plan) (environment, error) {
+	if j.Environment.CUDA != "" {
+		seen, err := h.seeGPUs(ctx, j.GPUs)
+		if err == nil {
+			err = plan.CheckDriver(seen.Driver)
 		}
-		if err := h.engine.Pull(ctx, image, nil); err != nil {
+		if err != nil {
 			return environment{}, err
 		}
 	}
-	h.client.Say("Using Docker image %s", image)
-	return environment{Reference: image}, nil
+	program, err := h.deliver(ctx)
+	if err != nil {
+		return environment{}, err
+	}
+	made, err := h.builder(j, program).Prepare(ctx, plan)
+	if err != nil {
+		return environment{}, err
+	}
+	env := environment{Reference: made.Image, Name: made.Image, Key: made.Key}
+	if made.Key == "" && len(made.Base.Tags) > 0 {
+		env.Name = made.Base.Tags[0]
+	}
+	if made.Fresh == 0 {
+		age := ""
+		if made.Key != "" && h.client.Ago != nil {
+			age = ", built " + h.client.Ago(made.Built)
+		}
+		h.client.Say("Using Docker image %s%s", env.Name, age)
+	}
+	return env, nil
+}
+
+func (h *Host) builder(j Job, program docker.Program) *image.Builder {
+	c := h.client
+	started := false
+	b := &image.Builder{
+		Engine: h.engine, Program: program, User: h.user(), Client: c.Name, Project: projectLabel(j.Project.Root), Here: c.dockerHere(h),
+		Progress: func(p image.Progress) {
+			if !started {
+				started = true
+				c.Say("Building Docker image...")
+			}
+			if p.Done {
+				c.Say("  %d/%d %s  %s", p.Step, p.Of, p.Name, c.Lasted(p.Elapsed))
+			}
+		},
+	}
+	if c.Progress != nil {
+		b.Pulled = func(reference string, done, total int64) { c.Progress("fetching "+reference, done, total) }
+	}
+	return b
+}
+
+// dockerHere opens Docker on this machine, from which images come that a host cannot pull; nil if that is the host.
+func (c *Client) dockerHere(h *Host) func(context.Context) (*docker.Engine, error) {
+	if h.conn == nil {
+		return nil
+	}
+	return func(ctx context.Context) (*docker.Engine, error) {
+		local := &Host{client: c, target: Target{Local: true}}
+		return docker.Open(ctx, local.dialSocket(usualSocket))
+	}
+}
+
+// withLocal returns a command that installs packages of the working directory before it runs another: they are in no image, as they change with the code.
+func withLocal(local []image.Local, argv []string) []string {
+	if len(local) == 0 {
+		return argv
+	}
+	install := "PIP_BREAK_SYSTEM_PACKAGES=1 python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --root-user-action=ignore"
+	for _, l := range local {
+		flag := ""
+		if l.Editable {
+			flag = " -e"
+		}
+		install += flag + " " + quoteShell("./"+cmp.Or(strings.TrimPrefix(l.Path, "./"), ".")+l.Extras)
+	}
+	return append([]string{"/bin/sh", "-c", install + ` && exec "$@"`, "sh"}, argv...)
 }

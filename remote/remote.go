@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/remote/image"
 	"github.com/replicate/replicate/remote/job"
 	"github.com/replicate/replicate/remote/ssh"
 	"github.com/replicate/replicate/storage/project"
@@ -53,8 +54,10 @@ type Client struct {
 	Progress func(doing string, done, total int64)
 	// Confirm asks a person; nil: there is nobody, and what would be asked is done.
 	Confirm func(question string) (bool, error)
-	// Size and LeftOut word a number of bytes, and what was not sent, as other commands do.
+	// Size, Lasted, Ago and LeftOut word a number of bytes, a duration, a time and what was not sent, as other commands do.
 	Size    func(n int64) string
+	Lasted  func(time.Duration) string
+	Ago     func(time.Time) string
 	LeftOut func([]repository.LeftOut) string
 	Now     func() time.Time
 	// ExitWait is how long the end of a run waits for commits that are on their way to a bucket.
@@ -65,21 +68,21 @@ type Client struct {
 
 // A Job is what a run is asked to do.
 type Job struct {
-	Project *project.Project
-	Dir     string // where the command runs, if it runs in place
-	Argv    []string
-	Command []string // as it is recorded
-	Target  Target
-	Env     map[string]string // values of variables, which are secrets
-	Mounts  []replicate.Mount
-	GPUs    string // "", "none", "all", a number, or UUIDs with commas
-	ShmSize int64  // bytes; 0: half of the memory
-	Timeout time.Duration
-	Retries int
-	Ports   []uint16
-	Commit  bool
-	Image   string // in place of that of replicate.yaml
-	Detach  bool
+	Project     *project.Project
+	Dir         string // where the command runs, if it runs in place
+	Argv        []string
+	Command     []string // as it is recorded
+	Target      Target
+	Env         map[string]string // values of variables, which are secrets
+	Mounts      []replicate.Mount
+	GPUs        string // "", "none", "all", a number, or UUIDs with commas
+	ShmSize     int64  // bytes; 0: half of the memory
+	Timeout     time.Duration
+	Retries     int
+	Ports       []uint16
+	Commit      bool
+	Environment image.Inputs
+	Detach      bool
 }
 
 // Exit codes of Run and Attach that are not the job's own.

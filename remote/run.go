@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/url"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/remote/code"
 	"github.com/replicate/replicate/remote/docker"
+	"github.com/replicate/replicate/remote/image"
 	"github.com/replicate/replicate/remote/job"
 	"github.com/replicate/replicate/storage/project"
 	"github.com/replicate/replicate/storage/recorder"
@@ -52,6 +52,14 @@ func commandText(command []string) string { return strings.Join(command, " ") }
 // error nothing of it is left on the host, as far as that can be reached.
 func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 	r := &Run{client: c, target: j.Target, project: j.Project, facts: replicate.Run{Target: j.Target.text()}}
+	plan, err := image.New(ctx, j.Environment)
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range plan.Warnings {
+		c.Warn(errors.New(warning))
+	}
+	j.Argv = withLocal(plan.Local, j.Argv)
 	looking, stop := context.WithCancel(ctx)
 	defer stop()
 	opened := make(chan error, 1)
@@ -60,7 +68,7 @@ func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 		host, err := c.Open(looking, j.Target)
 		if err == nil {
 			r.setHost(host)
-			found, err = host.survey(looking, j)
+			found, err = host.survey(looking, j, plan)
 		}
 		opened <- err
 	}()
@@ -102,7 +110,7 @@ func (r *Run) begin(ctx context.Context, j Job) (err error) {
 
 // launch takes everything to the host and hands the job over.
 func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree, found survey) error {
-	r.facts.Image = found.env.Reference
+	r.facts.Image = found.env.Name
 	container, spec, err := r.describe(j, found)
 	if err != nil {
 		return err
@@ -191,8 +199,7 @@ func (r *Run) abandon(ctx context.Context, why error) error {
 		r.Close()
 	}
 	if r.session != nil {
-		failure, _ := json.Marshal(replicate.Failure{Type: "run", Message: why.Error()})
-		err := r.session.End(ctx, status, map[string]json.RawMessage{"error": failure})
+		err := r.session.Fail(ctx, status, ExitBroken, replicate.Failure{Type: "run", Message: why.Error()})
 		if err = errors.Join(err, removeNote(r.project, r.ID)); err != nil {
 			r.client.Warn(err)
 		}

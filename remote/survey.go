@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/replicate/replicate/remote/docker"
+	"github.com/replicate/replicate/remote/image"
 )
 
 // A survey is what must be known of a host, and be there, before a container is made.
@@ -19,7 +20,7 @@ type survey struct {
 }
 
 // survey asks a host everything at once, and has the program and the environment there.
-func (h *Host) survey(ctx context.Context, j Job) (s survey, err error) {
+func (h *Host) survey(ctx context.Context, j Job, plan *image.Plan) (s survey, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var all sync.WaitGroup
@@ -35,7 +36,7 @@ func (h *Host) survey(ctx context.Context, j Job) (s survey, err error) {
 	at(1, func() (err error) { s.program, err = h.deliver(ctx); return err })
 	at(2, func() (err error) { s.gpus, err = h.seeGPUs(ctx, j.GPUs); return err })
 	at(3, func() (err error) { s.owner, err = h.seeOwner(ctx, j); return err })
-	at(4, func() (err error) { s.env, err = h.prepare(ctx, j); return err })
+	at(4, func() (err error) { s.env, err = h.prepare(ctx, j, plan); return err })
 	all.Wait()
 	for _, err := range errs {
 		if err != nil && !errors.Is(err, context.Canceled) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -19,6 +21,7 @@ import (
 	"github.com/replicate/replicate/index"
 	"github.com/replicate/replicate/python"
 	"github.com/replicate/replicate/remote"
+	"github.com/replicate/replicate/remote/image"
 	"github.com/replicate/replicate/remote/ssh"
 	"github.com/replicate/replicate/storage/project"
 )
@@ -80,6 +83,9 @@ func (w *world) run(c *cli.Context) error {
 	}
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if c.Bool("dry-run") {
+		return client.DryRun(ctx, j)
+	}
 	start := client.Start
 	if c.Bool("no-docker") {
 		start = client.StartHere
@@ -108,6 +114,12 @@ func (w *world) notStarted(ctx context.Context, err error) error {
 	case replicate.KindOf(err) == replicate.Usage:
 		return err
 	}
+	if failed, ok := errors.AsType[*image.StepError](err); ok { // what it printed is lines
+		for _, line := range failed.Last {
+			w.say("  %s", line)
+		}
+		err = &replicate.Error{Op: "build", Path: failed.Step, Err: fmt.Errorf("exit code %d", failed.Code), Hint: replicate.HintOf(err)}
+	}
 	w.report("error", err)
 	if replicate.KindOf(err) == replicate.Unavailable {
 		return exitCode(remote.ExitUnknown)
@@ -126,7 +138,7 @@ func (w *world) jobOf(c *cli.Context, p *project.Project) (remote.Job, error) {
 	}
 	j := remote.Job{
 		Project: p, Dir: w.dir, Command: argv, Argv: argv, GPUs: c.String("gpus"), Timeout: c.Duration("timeout"), Retries: c.Int("retries"),
-		Commit: c.Bool("commit"), Image: c.String("image"), Detach: c.Bool("detach"), Env: map[string]string{},
+		Commit: c.Bool("commit"), Detach: c.Bool("detach"), Env: map[string]string{},
 	}
 	if strings.HasSuffix(argv[0], ".py") {
 		j.Argv = append([]string{"python", "-u"}, argv...)
@@ -165,7 +177,39 @@ func (w *world) jobOf(c *cli.Context, p *project.Project) (remote.Job, error) {
 		}
 		j.ShmSize = int64(bytes)
 	}
+	j.Environment = w.environment(c, p)
 	return j, w.variables(&j, append(slices.Clone(p.Config.Env), c.StringSlice("env")...))
+}
+
+// environment is what the image of a run is made of.
+func (w *world) environment(c *cli.Context, p *project.Project) image.Inputs {
+	uv, _ := exec.LookPath("uv") // "" if there is none
+	in := image.Inputs{
+		Root: p.Root, Image: p.Config.Image, Python: p.Config.Python, CUDA: p.Config.CUDA, Requirements: p.Config.PythonRequirements,
+		Install: p.Config.Install, InstallScript: p.Config.InstallScript, UV: uv,
+		Lookup: func(name string) (string, bool) { value := w.getenv(name); return value, value != "" },
+	}
+	if image := c.String("image"); image != "" {
+		in.Image, in.Python, in.CUDA = image, "", ""
+	}
+	if in.Image == "" && in.Python == "" {
+		in.PythonHere = pythonHere(c.Context)
+	}
+	if more := strings.Fields(w.getenv("PIP_EXTRA_INDEX_URL")); w.getenv("PIP_INDEX_URL") != "" || len(more) > 0 {
+		in.Indexes = append([]string{cmp.Or(w.getenv("PIP_INDEX_URL"), "https://pypi.org/simple")}, more...)
+	}
+	return in
+}
+
+// pythonHere returns the version of python3 on this machine, such as 3.11; "" if there is none.
+func pythonHere(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "python3", "-I", "-S", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // mountOf reads SRC:DST[:rw].
@@ -227,7 +271,7 @@ func (w *world) remote(c *cli.Context) (*remote.Client, error) {
 		SSH:        ssh.Options{Program: program, Transport: w.getenv("REPLICATE_SSH"), Getenv: w.getenv, Warn: func(text, hint string) { w.report("warning", &replicate.Error{Err: errors.New(text), Hint: hint}) }},
 		Supervisor: []string{self, "supervise", "--locks", filepath.Join(os.TempDir(), "replicate-locks")}, Environ: w.environ(),
 		User: w.user(), Name: host, Binary: binaryFor, Python: python.Files(), Stdout: w.stdout, Stderr: w.stderr,
-		Say: w.say, Warn: func(err error) { w.report("warning", err) }, Size: size, LeftOut: leftOut, Now: w.now, ExitWait: w.exitWait(),
+		Say: w.say, Warn: func(err error) { w.report("warning", err) }, Size: size, Lasted: lasted, LeftOut: leftOut, Ago: func(t time.Time) string { return ago(w.now(), t) }, Now: w.now, ExitWait: w.exitWait(),
 		Recorder: w.recorderOptions(c.String("storage-url")), Credentials: w.credentials,
 	}
 	if w.inTerminal && w.errTerminal {

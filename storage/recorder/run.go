@@ -123,6 +123,12 @@ func (s *Session) SetStatus(ctx context.Context, status replicate.Status, facts 
 	return s.writer.Set(ctx, map[string]json.RawMessage{"status": raw(status), "run": raw(facts)})
 }
 
+// Fail ends the experiment of a run that never ran.
+func (s *Session) Fail(ctx context.Context, status replicate.Status, exitCode int, why replicate.Failure) error {
+	s.guest = false
+	return s.End(ctx, status, map[string]json.RawMessage{"exit_code": raw(exitCode), "error": raw(why)})
+}
+
 // Leave closes the session and leaves the experiment to whoever ends it.
 func (s *Session) Leave(ctx context.Context) error { return s.leave(ctx) }
 
