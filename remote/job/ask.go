@@ -19,7 +19,7 @@ const (
 
 // asks are what was asked of a job, by whomever. The first one decides how its end is called.
 type asks struct {
-	mu    sync.Mutex // guards cause and killed
+	mu    sync.Mutex // guards cause and dead
 	cause cause
 	dead  bool
 	stop  chan struct{} // closed when the job is to end

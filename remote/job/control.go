@@ -60,6 +60,8 @@ const (
 	maxSocketPath = 100
 	// talkTime bounds one request with its answer.
 	talkTime = 10 * time.Second
+	// acceptPause is after an error that may pass.
+	acceptPause = time.Second
 )
 
 // Control asks the supervisor of a directory. If none is alive the error is Unavailable, with the State that Asked returns.
@@ -184,7 +186,7 @@ func (c *controller) run() {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		} else if err != nil {
-			time.Sleep(leaseEvery) // out of descriptors
+			time.Sleep(acceptPause) // out of descriptors
 			continue
 		}
 		c.talks.Go(func() {

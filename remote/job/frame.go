@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 	"time"
@@ -159,5 +158,3 @@ func parseHeader(header []byte) (f Frame, n int, err error) {
 	}
 	return Frame{Offset: offset, Time: time.UnixMilli(ms), Stream: Stream(fields[2][0])}, int(size), nil
 }
-
-func (s Stream) String() string { return fmt.Sprintf("%c", byte(s)) }
