@@ -17,13 +17,16 @@ import (
 	"github.com/replicate/replicate/storage/storagetest/require"
 )
 
+// leaveMounts runs a program that keeps no mount of another test from ending, as a copy of it would.
+const leaveMounts = `umount -alt fuse.replicate; exec "$0"`
+
 // superviseAs1 starts a supervisor as process 1 of a container of nothing but processes and mounts.
 func superviseAs1(t *testing.T, dir string) *run {
 	t.Helper()
 	require.Root(t)
 	unshare := require.Program(t, "unshare")
 	r := &run{t: t, dir: dir, ended: make(chan struct{})}
-	r.cmd = exec.Command(unshare, "--pid", "--fork", "--mount-proc", "--kill-child", os.Args[0])
+	r.cmd = exec.Command(unshare, "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", leaveMounts, os.Args[0])
 	r.cmd.Env = append(os.Environ(), asSupervisor+"="+dir)
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	r.cmd.Stderr = os.Stderr

@@ -2,6 +2,7 @@
 set -eu
 build=$1 image=$2
 mount --make-rprivate /
+umount -alt fuse.replicate # a mount of another test would not end while there is a copy of it
 mount -t proc proc /proc
 rm -rf "$build"
 mkdir -p "$build"

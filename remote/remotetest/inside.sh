@@ -3,6 +3,7 @@ set -eu
 dir=$1
 read -r pid _ </proc/self/stat # as the machine around counts, while its /proc is still the one here
 mount --make-rprivate /
+umount -alt fuse.replicate # a mount of another test would not end while there is a copy of it
 mount -t proc proc /proc
 mount -t tmpfs -o mode=755 tmpfs /run
 if [ -f "$dir/disk" ]; then
