@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -106,4 +107,24 @@ func (d *desk) expose(s *servers.Server) {
 			}()
 		}
 	}()
+}
+
+// TestExampleTrainsElsewhere runs the example's script as the guide says.
+func TestExampleTrainsElsewhere(t *testing.T) {
+	d := newDesk(t)
+	examples := filepath.Join(d.home, "examples")
+	d.must(os.CopyFS(examples, os.DirFS(filepath.Join(source, "examples"))))
+	d.dir = filepath.Join(examples, "iris")
+	d.write("replicate.yaml", d.read(filepath.Join(d.dir, "replicate.yaml"))+"image: python:3.11-slim\n")
+	cmd := exec.Command("sh", filepath.Join(examples, "remote.sh"), "rh1", "rh2")
+	cmd.Env = d.env
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "rh1") || !strings.Contains(string(out), "rh2") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	for _, e := range d.list() {
+		if e.Status != "finished" || e.NumCommits != 20 {
+			t.Errorf("ls says %+v", e)
+		}
+	}
 }
