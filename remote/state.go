@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"sync"
 	"time"
@@ -23,23 +24,31 @@ func (h *Host) State(ctx context.Context, id replicate.ID) (job.State, error) {
 	return state, err
 }
 
+// endingTime is how long a supervisor may take from answering nobody any more until the engine knows that its container has stopped.
+const endingTime = 10 * time.Second
+
 // state also reports whether its container has stopped.
 func (h *Host) state(ctx context.Context, id replicate.ID) (s job.State, stopped bool, err error) {
-	c, err := h.engine.Inspect(ctx, docker.RunName(id))
-	if err != nil {
-		return job.State{}, false, err
-	}
-	if !hasStopped(c) {
-		if s, err = h.control(ctx, id, string(job.OpStatus)); err == nil {
-			return s, false, nil
+	end := time.Now().Add(endingTime)
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		c, err := h.engine.Inspect(ctx, docker.RunName(id))
+		if err != nil {
+			return job.State{}, false, err
 		}
-		var asked error // it may have stopped while it was asked
-		if c, asked = h.engine.Inspect(ctx, docker.RunName(id)); asked != nil || !hasStopped(c) {
+		if hasStopped(c) {
+			s, err = h.stateOfStopped(ctx, c, id)
+			return s, true, err
+		}
+		s, err = h.control(ctx, id, string(job.OpStatus))
+		if err == nil || h.lost(err) || time.Now().After(end) {
 			return s, false, err
 		}
+		select { // it begins, or ends
+		case <-ctx.Done():
+			return s, false, err
+		case <-time.After(wait):
+		}
 	}
-	s, err = h.stateOfStopped(ctx, c, id)
-	return s, true, err
 }
 
 // awaitStop waits for a supervisor that has nothing more to do.
@@ -135,7 +144,7 @@ func (h *Host) control(ctx context.Context, id replicate.ID, verb string) (job.S
 		return job.State{}, err
 	}
 	if code != 0 {
-		return job.State{}, &replicate.Error{Op: "ask the supervisor of", Path: id.Short(), Kind: replicate.Internal, Err: errors.New(lastLine(words.String()))}
+		return job.State{}, &replicate.Error{Op: "ask the supervisor of", Path: id.Short(), Kind: replicate.Internal, Err: complaint(code, words.String())}
 	}
 	var s job.State
 	if err := json.Unmarshal(out.Bytes(), &s); err != nil {
@@ -152,6 +161,14 @@ func (h *Host) Remove(ctx context.Context, id replicate.ID) error {
 		return err
 	}
 	return h.engine.RemoveVolume(ctx, name)
+}
+
+// complaint is what a program that ended with a code had to say.
+func complaint(code int, words string) error {
+	if said := lastLine(words); said != "" {
+		return errors.New(said)
+	}
+	return fmt.Errorf("it ended with exit code %d", code)
 }
 
 func lastLine(text string) string {

@@ -207,6 +207,7 @@ func (l *Lab) connect() error {
 	one, two := l.Hosts[0], l.Hosts[1]
 	l.Gateway = one.address(1)
 	cable := fmt.Sprintf("vrh%d", l.place)
+	_, _ = run("ip", "link", "delete", cable) // the kernel may not have come to that yet, since the last laboratory here ended
 	for _, line := range []string{
 		fmt.Sprintf("ip link add %s type veth peer name eth0 netns %d", cable, one.pid),
 		fmt.Sprintf("ip addr add %s/24 dev %s", one.address(1), cable),
