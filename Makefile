@@ -40,7 +40,7 @@ race:
 
 # One table: every figure beside the peers that are installed, in one run.
 bench: build
-	.ci/need fuse3 restic borgbackup zstd rclone curl
+	.ci/need fuse3 restic borgbackup zstd rclone curl rsync openssh-server openssh-client docker.io containerd runc iptables debootstrap iproute2
 	.ci/tool versitygw
 	go run ./cmd/bench
 

@@ -57,7 +57,7 @@ var mayImport = map[string][]string{
 		"remote/job", "remote/code", "remote/image"},
 	"cmd/e2e": {},
 	"cmd/bench": {"", "storage", "storage/disk", "storage/mem", "storage/s3", "storage/gcs", "storage/storagetest/servers",
-		"storage/storagetest/badnet", "storage/project", "storage/repository", "index", "fs/view", "fs"},
+		"storage/storagetest/badnet", "storage/project", "storage/repository", "index", "fs/view", "fs", "remote/remotetest"},
 }
 
 // homes says which one of our packages imports each module of others, tests included. Those of golang.org/x count as

@@ -2,7 +2,7 @@
 // installed, taken in one run on one machine. `make bench` runs it.
 //
 // It drives the built binary from outside, as a user would, and knows no package but repository, with which it writes
-// repositories of many experiments, and the servers and networks of storagetest.
+// repositories of many experiments, the servers and networks of storagetest, and the hosts of remotetest.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 5, "rounds of each measurement; the median is printed")
-	only := flag.String("only", "", "only the `GROUPS` named, separated by commas: commit, large, list, client, mount, visible, files, many, bucket, bucketmount")
+	only := flag.String("only", "", "only the `GROUPS` named, separated by commas: commit, large, list, client, mount, visible, files, many, bucket, bucketmount, run")
 	link := flag.Int64("link", 125, "`MB/S` that the link to the bucket carries each way; a machine that is busy carries less than 1 Gbit/s")
 	dir := flag.String("dir", "", "work below `DIR` instead of the temporary directory")
 	binary := flag.String("binary", "bin/replicate", "the `FILE` to measure")
@@ -65,7 +65,7 @@ func bench(rounds int, only, dir, binary string, link int64) error {
 		name string
 		run  func(*lab) error
 	}{{"commit", commitRows}, {"large", largeRows}, {"list", listRows}, {"client", clientRows}, {"mount", mountRows},
-		{"visible", visibleRows}, {"files", mountMemoryRow}, {"many", mountManyRows}, {"bucket", bucketRows}, {"bucketmount", bucketMountRows}} {
+		{"visible", visibleRows}, {"files", mountMemoryRow}, {"many", mountManyRows}, {"bucket", bucketRows}, {"bucketmount", bucketMountRows}, {"run", runRows}} {
 		if only != "" && !slices.Contains(strings.Split(only, ","), group.name) {
 			continue
 		}

@@ -191,17 +191,35 @@ func (h *Host) Docker(t testing.TB, args ...string) string {
 // SSHLog is what the host's sshd wrote so far. Each connection has a line with "Connection from".
 func (h *Host) SSHLog(t testing.TB) string {
 	t.Helper()
-	log, err := os.ReadFile(h.file("sshd.log"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	log, err := h.sshLog()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return string(log)
+	return log
+}
+
+func (h *Host) sshLog() (string, error) {
+	log, err := os.ReadFile(h.file("sshd.log"))
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return string(log), err
 }
 
 // Connections counts the connections to the host's sshd so far.
 func (h *Host) Connections(t testing.TB) int {
 	t.Helper()
-	return strings.Count(h.SSHLog(t), "Connection from ")
+	n, err := h.CountConnections()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// CountConnections is Connections for a program that is no test.
+func (h *Host) CountConnections() (int, error) {
+	log, err := h.sshLog()
+	return strings.Count(log, "Connection from "), err
 }
 
 // SSHD starts the host's sshd anew with more lines in its configuration, such as "MaxSessions 1", until the test ends.
@@ -229,16 +247,30 @@ func (h *Host) RestartDocker(t testing.TB, args ...string) {
 // Link lays a bad line to the host's sshd until the test ends: what ssh calls by the line's name. There is none to rh2.
 func (h *Host) Link(t testing.TB, quality Quality) *Link {
 	t.Helper()
-	if h.cable == "" {
-		t.Fatalf("there is no way from here to %s", h.Name)
+	link, err := h.Lay(quality)
+	if err != nil {
+		t.Fatal(err)
 	}
-	link := NewLink(t, h.Address+":22", quality)
+	t.Cleanup(link.Close)
+	return link
+}
+
+// Lay is Link for a program that is no test. The line lies until its Close.
+func (h *Host) Lay(quality Quality) (*Link, error) {
+	if h.cable == "" {
+		return nil, fmt.Errorf("there is no way from here to %s", h.Name)
+	}
+	link, err := layLink(h.Address+":22", quality)
+	if err != nil {
+		return nil, err
+	}
 	_, port, _ := net.SplitHostPort(link.Addr)
 	link.Name = h.Name + "-" + port
 	if err := h.lab.know(h, link.Name, port); err != nil {
-		t.Fatal(err)
+		link.Close()
+		return nil, err
 	}
-	return link
+	return link, nil
 }
 
 // Freeze takes the cable between this machine and rh1 out: nothing arrives, and nothing tells so. Thaw puts it back; the end of the test does, too.

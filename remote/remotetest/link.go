@@ -41,9 +41,18 @@ type Link struct {
 // NewLink lays a line to a TCP address, until the test ends.
 func NewLink(t testing.TB, target string, quality Quality) *Link {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := layLink(target, quality)
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	return l
+}
+
+func layLink(target string, quality Quality) (*Link, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
 	}
 	l := &Link{
 		Addr: listener.Addr().String(), target: target, listener: listener, done: make(chan struct{}), quality: quality,
@@ -51,13 +60,15 @@ func NewLink(t testing.TB, target string, quality Quality) *Link {
 	}
 	close(l.flow)
 	l.wait.Go(l.accept)
-	t.Cleanup(func() {
-		close(l.done)
-		listener.Close()
-		l.Cut()
-		l.wait.Wait()
-	})
-	return l
+	return l, nil
+}
+
+// Close takes the line away, with what is on it.
+func (l *Link) Close() {
+	close(l.done)
+	l.listener.Close()
+	l.Cut()
+	l.wait.Wait()
 }
 
 // Set changes the quality of the line, for what is sent from now on.

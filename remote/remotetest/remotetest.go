@@ -79,7 +79,7 @@ func Start(t testing.TB, options Options) *Lab {
 	if err := labs.failed[options]; err != nil {
 		t.Fatal(err)
 	}
-	lab, err := start(t, options)
+	lab, err := Open(require.Caches(t), options)
 	if err != nil {
 		if labs.failed == nil {
 			labs.failed = map[Options]error{}
@@ -107,9 +107,9 @@ func needs(t testing.TB) {
 	}
 }
 
-// start starts a laboratory in a free place.
-func start(t testing.TB, options Options) (*Lab, error) {
-	caches := filepath.Join(require.Caches(t), "lab")
+// Open starts a laboratory of its own for a program that is no test. What is made once per machine is below caches, in the directory of require.Caches.
+func Open(caches string, options Options) (*Lab, error) {
+	caches = filepath.Join(caches, "lab")
 	base, err := baseOf(caches)
 	if err != nil {
 		return nil, err
@@ -143,6 +143,9 @@ func start(t testing.TB, options Options) (*Lab, error) {
 	}
 	return lab, each(lab.Hosts, (*Host).await)
 }
+
+// Close ends a laboratory before its process ends.
+func (l *Lab) Close() error { return l.control.Close() }
 
 // each runs f for all hosts at once.
 func each(hosts []*Host, f func(*Host) error) error {
