@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/replicate/replicate"
@@ -27,7 +28,7 @@ const (
 
 // A Pruned is something that was removed, or would be.
 type Pruned struct {
-	What string // "run", "build", "environment", "program", "cache"
+	What string // "run", "build", "pull", "environment", "program", "cache"
 	Name string
 	Size int64
 }
@@ -62,7 +63,6 @@ type pruning struct {
 	options PruneOptions
 	report  func(Pruned)
 	now     time.Time
-	runs    map[string]bool // volumes of runs that stay
 }
 
 // remove removes something, unless nothing is to be removed.
@@ -81,57 +81,47 @@ func (p *pruning) containers(ctx context.Context, usage docker.Usage) error {
 	for _, v := range usage.Volumes {
 		sizes[v.Name] = v.Size
 	}
-	p.runs = map[string]bool{}
 	list := slices.Clone(usage.Containers)
 	slices.SortFunc(list, func(a, b docker.Used) int { return b.State.Created.Compare(a.State.Created) })
-	ofProject := map[string]int{}
+	ended := map[string]int{} // runs by project
 	for _, c := range list {
-		age := p.now.Sub(c.State.Created)
-		stopped := hasStopped(c.State)
-		switch c.Kind {
-		case docker.KindRun:
+		c.Size += sizes[c.Name] // its volume has the same name
+		var err error
+		switch age := p.now.Sub(c.State.Created); {
+		case c.Kind == docker.KindRun && hasStopped(c.State):
 			project := c.Labels[docker.LabelProject]
-			if stopped {
-				ofProject[project]++
-			}
-			old := age > keptFor || ofProject[project] > keptRuns
-			if due, err := p.runIsDue(ctx, c, old); err != nil || !due {
-				p.runs[c.Name] = true
-				continue
-			}
-			id := replicate.ID(c.Labels[docker.LabelExperiment])
-			if err := p.remove(ctx, Pruned{"run", id.Short(), c.Size + sizes[c.Name]}, func(ctx context.Context) error { return p.host.Remove(ctx, id) }); err != nil {
-				return err
-			}
-		case docker.KindBuild, docker.KindPull:
-			limit := builtFor
-			if c.Kind == docker.KindPull {
-				limit = servedFor
-			}
-			if age < limit || c.Kind == docker.KindBuild && !stopped {
-				continue
-			}
-			if err := p.remove(ctx, Pruned{"build", c.Name, c.Size}, func(ctx context.Context) error { return p.host.engine.Remove(ctx, c.Name) }); err != nil {
-				return err
-			}
+			ended[project]++
+			err = p.run(ctx, c, age > keptFor || ended[project] > keptRuns)
+		case c.Kind == docker.KindBuild && age > builtFor && hasStopped(c.State), c.Kind == docker.KindPull && age > servedFor:
+			err = p.remove(ctx, Pruned{c.Kind, c.Name, c.Size}, func(ctx context.Context) error { return p.host.drop(ctx, c.Name) })
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// runIsDue reports whether a run can go: it has ended, nothing of it is needed, and its commits are elsewhere.
-func (p *pruning) runIsDue(ctx context.Context, c docker.Used, old bool) (bool, error) {
+// run removes a run that has ended, if it is due.
+func (p *pruning) run(ctx context.Context, c docker.Used, old bool) error {
 	id, err := replicate.ParseID(c.Labels[docker.LabelExperiment])
-	if err != nil || !hasStopped(c.State) {
-		return false, nil
+	if err != nil {
+		return nil
 	}
-	if p.options.Gone != nil && p.options.Gone(id) {
+	if due, err := p.isDue(ctx, id, old); err != nil || !due {
+		return err
+	}
+	return p.remove(ctx, Pruned{c.Kind, id.Short(), c.Size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
+}
+
+// isDue reports whether a run that has ended can go: nothing of it is needed, and its commits are elsewhere.
+func (p *pruning) isDue(ctx context.Context, id replicate.ID, old bool) (bool, error) {
+	switch {
+	case p.options.Gone != nil && p.options.Gone(id):
 		return true, nil
-	}
-	if !old {
+	case !old:
 		return false, nil
-	}
-	if p.options.Force {
+	case p.options.Force:
 		return true, nil
 	}
 	return p.host.isFetched(ctx, id)
@@ -169,7 +159,11 @@ func (p *pruning) images(ctx context.Context, usage docker.Usage) error {
 		}
 		project := i.Labels[docker.LabelProject]
 		created, err := time.Parse(time.RFC3339, i.Labels[docker.LabelCreated])
-		if err != nil || !newest[project] || i.Users > 0 || p.now.Sub(created) < envFor {
+		nameless := strings.HasPrefix(i.Name, "sha256:") && i.Users == 0 && p.now.Sub(created) > builtFor // another one has its name
+		if nameless {
+			newest[project] = true
+		}
+		if err != nil || !nameless && p.now.Sub(created) < envFor || !newest[project] || i.Users > 0 {
 			newest[project] = true
 			continue
 		}

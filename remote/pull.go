@@ -141,7 +141,9 @@ func (r *Run) startPulling(ctx context.Context) *pulling {
 		defer close(p.done)
 		tick := time.NewTicker(pullEvery)
 		defer tick.Stop()
+		said := replicate.Running
 		for {
+			said = r.sayStatus(ctx, said)
 			select {
 			case <-ctx.Done():
 				return
@@ -154,6 +156,34 @@ func (r *Run) startPulling(ctx context.Context) *pulling {
 		}
 	}()
 	return p
+}
+
+// sayStatus records how far the job is, where the supervisor cannot, if that is not what was said last. It returns what is said now.
+func (r *Run) sayStatus(ctx context.Context, said replicate.Status) replicate.Status {
+	state, stopped, err := r.currentHost().state(ctx, r.ID)
+	status := StatusOf(state)
+	if err != nil || stopped || status == said || r.session == nil {
+		return said
+	}
+	facts := r.facts
+	facts.Detail = state.Reason
+	if err := r.session.SetStatus(ctx, status, facts); err != nil {
+		return said
+	}
+	return status
+}
+
+// StatusOf is the status of an experiment whose job is like this.
+func StatusOf(s job.State) replicate.Status {
+	switch {
+	case s.Ended():
+		return s.Status
+	case s.Phase == job.Preparing:
+		return replicate.Building
+	case s.Phase == job.Waiting:
+		return replicate.Waiting
+	}
+	return replicate.Running
 }
 
 // stop waits for the pull under way to end.
@@ -169,10 +199,14 @@ const uploadLook = 100 * time.Millisecond
 func (r *Run) awaitUpload(ctx context.Context) error {
 	waiting, cancel := context.WithTimeout(ctx, r.client.ExitWait)
 	defer cancel()
+	var last job.State
 	for r.host != nil {
 		state, stopped, err := r.at.state(waiting, r.ID)
 		if waiting.Err() == nil && (err != nil || stopped || state.Phase == job.Exited) {
 			return err
+		}
+		if err == nil {
+			last = state
 		}
 		select {
 		case <-time.After(uploadLook):
@@ -180,8 +214,8 @@ func (r *Run) awaitUpload(ctx context.Context) error {
 		case <-waiting.Done():
 		}
 		if ctx.Err() == nil {
-			r.client.Say("%s (%s) on the way to %s; replicate ps shows how it gets on", plural(int64(state.Unsent.Commits), "commit"),
-				r.client.Size(state.Unsent.Bytes), r.project.StorageURL)
+			r.client.Say("%s (%s) on the way to %s; replicate ps shows how it gets on", plural(int64(last.Unsent.Commits), "commit"),
+				r.client.Size(last.Unsent.Bytes), r.project.StorageURL)
 		}
 		return nil
 	}

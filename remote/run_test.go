@@ -126,6 +126,9 @@ func TestLaptopIsAway(t *testing.T) {
 	if e := d.only(); e.Status != "detached" || e.ID != id {
 		t.Errorf("ls says %+v", e)
 	}
+	if o := d.try("ls"); !strings.Contains(o.stderr, "1 run on rh1 may have commits that are not here") {
+		t.Errorf("ls says nothing of what is due: %s", o.stderr)
+	}
 	d.within(time.Minute, "the job ends", func() bool {
 		return strings.Contains(d.lab.Hosts[0].Docker(t, "ps", "-a", "--filter", "name=replicate-run-"+id, "--format", "{{.Status}}"), "Exited (0)")
 	})
@@ -197,5 +200,24 @@ func TestUnknownHosts(t *testing.T) {
 				t.Errorf("exit code %d\n%s", o.code, o.stderr)
 			}
 		})
+	}
+}
+
+// TestPruneTakesDeletedRuns removes a run from its host once its experiment is deleted, and no other.
+func TestPruneTakesDeletedRuns(t *testing.T) {
+	d := newDesk(t)
+	for range 2 {
+		d.replicate("run", "-H", "rh1", "true")
+	}
+	list := d.list()
+	gone, kept := list[0].ID, list[1].ID
+	d.replicate("rm", "-f", gone[:7])
+	if o := d.try("prune", "-H", "rh1", "--dry-run"); !strings.Contains(o.stderr, "would remove run "+gone[:7]) {
+		t.Errorf("a dry run says %s", o.stderr)
+	}
+	d.replicate("prune", "-H", "rh1")
+	there := d.lab.Hosts[0].Docker(t, "ps", "-a", "--format", "{{.Names}}") + d.lab.Hosts[0].Docker(t, "volume", "ls", "-q")
+	if strings.Contains(there, gone) || strings.Count(there, kept) != 2 {
+		t.Errorf("there are %s", there)
 	}
 }

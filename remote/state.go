@@ -156,7 +156,11 @@ func (h *Host) control(ctx context.Context, id replicate.ID, verb string) (job.S
 
 // Remove removes a run from the host, with everything that was not fetched.
 func (h *Host) Remove(ctx context.Context, id replicate.ID) error {
-	name := docker.RunName(id)
+	return h.drop(ctx, docker.RunName(id))
+}
+
+// drop removes a container and the volume of its name.
+func (h *Host) drop(ctx context.Context, name string) error {
 	if err := h.engine.Remove(ctx, name); err != nil {
 		return err
 	}

@@ -27,7 +27,12 @@ func lsCommand(w *world) *cli.Command {
 		Usage:       "list experiments",
 		Description: lsHelp,
 		Flags:       append(listFlags(), storageFlags()...),
-		Action:      func(c *cli.Context) error { return list(c, w, c.StringSlice("filter")) },
+		Action: func(c *cli.Context) error {
+			if err := list(c, w, c.StringSlice("filter")); err != nil {
+				return err
+			}
+			return w.sayDue(c)
+		},
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/index"
 	"github.com/replicate/replicate/remote"
-	"github.com/replicate/replicate/remote/job"
 	"github.com/replicate/replicate/storage/project"
 )
 
@@ -148,7 +147,7 @@ func (w *world) askOne(c *cli.Context, client *remote.Client, p *project.Project
 			}
 		}
 		if s, err := h.State(ctx, id); err == nil && !s.Ended() {
-			said[id] = statusOf(s)
+			said[id] = remote.StatusOf(s)
 		}
 	}
 	return said
@@ -159,15 +158,4 @@ func openWithin(ctx context.Context, client *remote.Client, t remote.Target, lim
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return client.Open(ctx, t)
-}
-
-// statusOf is the status of an experiment whose job is like this.
-func statusOf(s job.State) replicate.Status {
-	switch s.Phase {
-	case job.Preparing:
-		return replicate.Building
-	case job.Waiting:
-		return replicate.Waiting
-	}
-	return replicate.Running
 }

@@ -124,3 +124,21 @@ func (w *world) dueRuns(c *cli.Context) ([]due, *project.Project, error) {
 	slices.SortFunc(list, func(a, b due) int { return cmp.Compare(a.id, b.id) })
 	return list, p, nil
 }
+
+// sayDue says that commits of runs may be elsewhere.
+func (w *world) sayDue(c *cli.Context) error {
+	p, err := w.project(c)
+	if err != nil {
+		return err
+	}
+	runs := map[string]int64{} // by machine
+	for _, note := range remote.Notes(p) {
+		if note.Due {
+			runs[note.Target]++
+		}
+	}
+	for _, target := range sortedKeys(runs) {
+		w.say("%s on %s may have commits that are not here: replicate pull", plural(runs[target], "run"), target)
+	}
+	return nil
+}

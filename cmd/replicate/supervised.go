@@ -21,6 +21,7 @@ import (
 type jobRecorder struct {
 	session *recorder.Session
 	facts   replicate.Run
+	quiet   bool // whoever fetches what is recorded says how far the job is, by a clock of his own
 }
 
 var _ job.Recorder = (*jobRecorder)(nil)
@@ -43,7 +44,8 @@ func (w *world) recordJob(ctx context.Context, spec job.Spec, tell func(string))
 		return nil, err
 	}
 	var session *recorder.Session
-	if local && spec.Target != "" {
+	fetched := local && spec.Target != ""
+	if fetched {
 		session, _, err = recorder.BeginRun(ctx, run, o)
 	} else {
 		session, err = recorder.AttachRun(ctx, run, o)
@@ -51,7 +53,7 @@ func (w *world) recordJob(ctx context.Context, spec job.Spec, tell func(string))
 	if err != nil {
 		return nil, err
 	}
-	return &jobRecorder{session, facts}, nil
+	return &jobRecorder{session, facts, fetched}, nil
 }
 
 // remark is what a recorder has to say, as one line.
@@ -76,6 +78,9 @@ func isLocal(ctx context.Context, url string) (bool, error) {
 }
 
 func (r *jobRecorder) Status(ctx context.Context, status replicate.Status, detail string) error {
+	if r.quiet {
+		return nil
+	}
 	return r.session.SetStatus(ctx, status, r.detailed(detail))
 }
 
