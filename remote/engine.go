@@ -78,7 +78,6 @@ type surroundings struct {
 type socketSeen struct {
 	path   string
 	usable bool
-	listed string // by ls -l
 }
 
 func (s surroundings) usable(path string) bool {
@@ -154,7 +153,7 @@ func (h *Host) noEngine(socket string, s surroundings, first error) error {
 		e.Err = fmt.Errorf("there is no %s", socket)
 		e.Hint = "start it: sudo systemctl start docker; or name its socket in hosts: of replicate.yaml"
 	default:
-		e.Err = errors.New("Docker is not installed")
+		e.Err = errors.New("there is no Docker")
 		e.Hint = "on Debian and Ubuntu: sudo apt install docker.io, then " + member
 		if h.conn == nil {
 			e.Hint += "; or run it here without: --no-docker"

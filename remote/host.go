@@ -7,15 +7,11 @@ import (
 	"net"
 	"os/exec"
 	"sync"
-	"time"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/remote/docker"
 	"github.com/replicate/replicate/remote/ssh"
 )
-
-// dialTime bounds how long a host may take to let us in, questions to the person excepted.
-const dialTime = 30 * time.Second
 
 // A Host is a connection to an engine. It lives until Close; when the line is lost its calls fail, and Dead is closed.
 type Host struct {

@@ -152,7 +152,7 @@ func (r *reader) match(words []string) (bool, error) {
 			continue
 		}
 		if i >= len(words) {
-			return false, fmt.Errorf("Match %s names nothing", name)
+			return false, fmt.Errorf("%q of Match names nothing", name)
 		}
 		if matchList(strings.Split(words[i], ","), subject) == negated {
 			return false, nil

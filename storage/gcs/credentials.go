@@ -2,7 +2,9 @@ package gcs
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"cloud.google.com/go/auth"
@@ -23,10 +25,20 @@ func UseCredentials(text string) { given.Store(&text) }
 // detect finds the credentials of this process.
 func detect() (*auth.Credentials, error) {
 	o := &credentials.DetectOptions{Scopes: []string{gcs.ScopeReadWrite}}
-	if text := given.Load(); text != nil {
-		o.CredentialsJSON = []byte(*text)
+	text := given.Load()
+	if text == nil {
+		return credentials.DetectDefault(o)
 	}
-	return credentials.DetectDefault(o)
+	var kind struct {
+		Type credentials.CredType `json:"type"`
+	}
+	if err := json.Unmarshal([]byte(*text), &kind); err != nil {
+		return nil, err
+	}
+	if kind.Type != credentials.ServiceAccount && kind.Type != credentials.AuthorizedUser { // others name places to ask, which a stranger could choose
+		return nil, fmt.Errorf("%q is no key and no login", kind.Type)
+	}
+	return credentials.NewCredentialsFromJSON(kind.Type, []byte(*text), o)
 }
 
 // Credentials returns the JSON that was found here. Where a machine of Google's hands them out there is none: then the other machine must have its own.
