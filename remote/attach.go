@@ -37,6 +37,14 @@ func (c *Client) Attach(ctx context.Context, p *project.Project, t Target, e rep
 }
 
 func (r *Run) takeUp(ctx context.Context, e replicate.Experiment, secrets func(context.Context) (job.Secrets, error)) error {
+	begun, err := r.host.settleStart(ctx, r.project, r.ID)
+	if err != nil {
+		return err
+	}
+	if !begun {
+		return replicate.Errorf(replicate.Conflict, "%s has crashed: nothing of it runs on %s", r.ID.Short(), r.host.Name()).
+			WithHint("replicate show %s tells more", r.ID.Short())
+	}
 	state, stopped, err := r.host.state(ctx, r.ID)
 	if err != nil {
 		return err

@@ -51,8 +51,9 @@ func (c *Client) StartHere(ctx context.Context, j Job) (*Run, error) {
 	at := c.here(j.Project)
 	r := &Run{client: c, project: j.Project, at: at}
 	if err := r.begin(ctx, j); err != nil {
-		return nil, err
+		return nil, r.abandon(ctx, err)
 	}
+	defer r.started()
 	spec := job.Spec{
 		Experiment: r.ID, Argv: j.Argv, Cwd: j.Dir, Storage: j.Project.StorageURL, Record: true, Commit: j.Commit, GPUs: j.GPUs,
 		Timeout: job.Duration(j.Timeout), Retries: j.Retries, User: c.User, Host: c.Name, Command: j.Command,

@@ -40,6 +40,7 @@ func writeNote(p *project.Project, id replicate.ID, n Note) error {
 }
 
 func removeNote(p *project.Project, id replicate.ID) error {
+	_ = os.Remove(startPath(p, id)) // of a start that was cut off
 	err := os.Remove(notePath(p, id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -20,10 +20,12 @@ const (
 	keptRuns = 20
 	// builtFor is how long the container of a step that failed stays for people to look into, and envFor how long the image of an environment stays
 	// that no container has.
-	builtFor  = 24 * time.Hour
-	envFor    = 30 * 24 * time.Hour
-	servedFor = time.Hour // of a container that serves a stopped run
-	maxCaches = 20 << 30  // bytes of a volume of caches or chunks
+	builtFor = 24 * time.Hour
+	envFor   = 30 * 24 * time.Hour
+	// startedFor is how long a supervisor may wait for its job: sending the code takes long on a slow line.
+	startedFor = 24 * time.Hour
+	servedFor  = time.Hour // of a container that serves a stopped run
+	maxCaches  = 20 << 30  // bytes of a volume of caches or chunks
 )
 
 // A Pruned is something that was removed, or would be.
@@ -92,6 +94,8 @@ func (p *pruning) containers(ctx context.Context, usage docker.Usage) error {
 			project := c.Labels[docker.LabelProject]
 			ended[project]++
 			err = p.run(ctx, c, age > keptFor || ended[project] > keptRuns)
+		case c.Kind == docker.KindRun && age > startedFor:
+			err = p.unbegun(ctx, c)
 		case c.Kind == docker.KindBuild && age > builtFor && hasStopped(c.State), c.Kind == docker.KindPull && age > servedFor:
 			err = p.remove(ctx, Pruned{c.Kind, c.Name, c.Size}, func(ctx context.Context) error { return p.host.drop(ctx, c.Name) })
 		}
@@ -109,6 +113,18 @@ func (p *pruning) run(ctx context.Context, c docker.Used, old bool) error {
 		return nil
 	}
 	if due, err := p.isDue(ctx, id, old); err != nil || !due {
+		return err
+	}
+	return p.remove(ctx, Pruned{c.Kind, id.Short(), c.Size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
+}
+
+// unbegun removes a run whose supervisor waits for a job, of a client that did not come back.
+func (p *pruning) unbegun(ctx context.Context, c docker.Used) error {
+	id, err := replicate.ParseID(c.Labels[docker.LabelExperiment])
+	if err != nil {
+		return nil
+	}
+	if err := p.host.hasJob(ctx, id); replicate.KindOf(err) != replicate.NotFound {
 		return err
 	}
 	return p.remove(ctx, Pruned{c.Kind, id.Short(), c.Size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
@@ -136,6 +152,9 @@ func (h *Host) isFetched(ctx context.Context, id replicate.ID) (bool, error) {
 	_, err = h.engine.GetFile(ctx, docker.RunName(id), storageDir+"/replicate.json", maxStatus, io.Discard)
 	if replicate.KindOf(err) != replicate.NotFound {
 		return false, err // it has a repository, which nobody fetched
+	}
+	if err := h.hasJob(ctx, id); replicate.KindOf(err) == replicate.NotFound {
+		return true, nil // it never had anything to record
 	}
 	s, err := h.State(ctx, id)
 	return err == nil && s.Phase == job.Exited && s.Unsent == (job.Unsent{}), err
@@ -191,6 +210,8 @@ func (p *pruning) volumes(ctx context.Context, usage docker.Usage) error {
 			continue
 		case v.Kind == docker.KindBin && v.Name != program.Volume():
 			what.What, remove = "program", p.host.engine.RemoveProgram
+		case v.Kind == docker.KindRun && p.options.Force: // whether it was fetched is not known without its container
+			what.What = "run"
 		case (v.Kind == docker.KindCache || v.Kind == docker.KindChunks) && v.Size > maxCaches:
 			what.What = "cache"
 		default:

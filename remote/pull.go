@@ -241,8 +241,13 @@ func (r *Run) finish(ctx context.Context, end job.State) error {
 	return errors.Join(r.host.acknowledge(ctx, r.ID), removeNote(r.project, r.ID))
 }
 
-// Fetch is Pull for somebody who does not follow the run: once everything is here the host is told, and this machine forgets what it noted.
+// Fetch is Pull for somebody who does not follow the run: once everything is here the host is told, and this machine forgets what it noted. A run whose start
+// was cut off is ended.
 func (h *Host) Fetch(ctx context.Context, p *project.Project, id replicate.ID) (settled bool, err error) {
+	begun, err := h.settleStart(ctx, p, id)
+	if err != nil || !begun || !Pulls(p) {
+		return !begun, err
+	}
 	settled, err = h.Pull(ctx, p, id)
 	if err != nil || !settled {
 		return settled, err

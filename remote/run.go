@@ -28,6 +28,7 @@ type Run struct {
 	mu      sync.Mutex // guards at, which Follow replaces
 	at      place
 	host    *Host             // at, nil in place
+	started func()            // to be called when the job is in the hands of its supervisor, or never will be
 	session *recorder.Session // nil where the supervisor says how the experiment is
 	stream  *docker.Stream    // to the supervisor's stdin, nil if nobody needs it
 	log     *log
@@ -86,7 +87,13 @@ func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 		err = r.launch(ctx, j, tree, found)
 	}
 	if err != nil {
-		return nil, r.abandon(ctx, err)
+		err = r.abandon(ctx, err)
+	}
+	if r.started != nil {
+		r.started()
+	}
+	if err != nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -99,13 +106,19 @@ func (r *Run) begin(ctx context.Context, j Job) (err error) {
 	if r.facts.Target != "" {
 		run.Host, run.Status = j.Target.Host(r.client.Name), replicate.Building
 	}
-	r.session, _, err = recorder.BeginRun(ctx, run, options)
-	if err != nil {
+	if run.ID, err = replicate.NewID(options.Random); err != nil {
 		return err
 	}
-	r.ID = r.session.ID()
+	if r.started, err = holdStart(j.Project, run.ID); err != nil {
+		return err
+	}
+	if err := writeNote(j.Project, run.ID, Note{Target: r.facts.Target}); err != nil {
+		return err
+	}
+	r.ID = run.ID
 	r.log = newLog(r.client, 0)
-	return writeNote(j.Project, r.ID, Note{Target: r.facts.Target})
+	r.session, _, err = recorder.BeginRun(ctx, run, options)
+	return err
 }
 
 // launch takes everything to the host and hands the job over.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,8 +84,8 @@ func (w *world) askHosts(c *cli.Context) (map[replicate.ID]replicate.Status, err
 		}
 	}
 	for id, note := range remote.Notes(p) {
-		if note.Due && len(machines[note.Target]) == 0 {
-			machines[note.Target] = []replicate.ID{id}
+		if note.Due && !slices.Contains(machines[note.Target], id) {
+			machines[note.Target] = append(machines[note.Target], id)
 		}
 	}
 	if len(machines) == 0 {
@@ -141,10 +142,8 @@ func (w *world) askOne(c *cli.Context, client *remote.Client, p *project.Project
 	ctx, cancel := context.WithTimeout(c.Context, psPullsFor)
 	defer cancel()
 	for _, id := range ids {
-		if remote.Pulls(p) {
-			if _, err := h.Fetch(ctx, p, id); err != nil && replicate.KindOf(err) != replicate.NotFound {
-				w.report("warning", err)
-			}
+		if _, err := h.Fetch(ctx, p, id); err != nil && replicate.KindOf(err) != replicate.NotFound {
+			w.report("warning", err)
 		}
 		if s, err := h.State(ctx, id); err == nil && !s.Ended() {
 			said[id] = remote.StatusOf(s)

@@ -111,6 +111,9 @@ func (w *world) dueRuns(c *cli.Context) ([]due, *project.Project, error) {
 	}
 	var list []due
 	for id, note := range remote.Notes(p) {
+		if note.Target == "" {
+			continue // it runs in place
+		}
 		t, err := remote.ParseTarget(note.Target, p.Config.Hosts)
 		if err != nil {
 			w.warn(err)

@@ -147,17 +147,40 @@ func Settle(ctx context.Context, to, from *repository.Repository, id replicate.I
 	if !end.Status.Final() || here.row.Status.Final() {
 		return here.row.Experiment, nil
 	}
-	at, err := to.Now(ctx)
-	if err != nil {
-		return replicate.Experiment{}, err
-	}
-	if last := here.resume().At; !at.After(last) {
-		at = last.Add(time.Millisecond)
-	}
 	fields := map[string]json.RawMessage{"status": raw(end.Status), "ended": raw(end.Ended), "exit_code": raw(end.ExitCode), "error": raw(end.Failure)}
-	if err := to.Append(ctx, repository.Record{Set: &repository.Set{Experiment: id, At: at, Fields: fields}}); err != nil {
+	if err := here.set(ctx, to, fields); err != nil {
 		return replicate.Experiment{}, err
 	}
 	here.row.Status, here.row.Ended, here.row.ExitCode, here.row.Failure = end.Status, end.Ended, end.ExitCode, end.Failure
 	return here.row.Experiment, nil
+}
+
+// Crash ends an experiment whose end nobody will record any more, unless it has one.
+func Crash(ctx context.Context, r *repository.Repository, id replicate.ID, why string) error {
+	found, err := findExperiment(ctx, r, string(id))
+	if err != nil || found.row.Status.Final() {
+		return err
+	}
+	at, err := r.Now(ctx)
+	if err != nil {
+		return err
+	}
+	failure := replicate.Failure{Type: "run", Message: why}
+	return found.set(ctx, r, map[string]json.RawMessage{"status": raw(replicate.Crashed), "ended": raw(at.UTC()), "error": raw(failure)})
+}
+
+// set says something of the experiment that counts for more than what was said before, by whatever clock.
+func (s *standing) set(ctx context.Context, r *repository.Repository, fields map[string]json.RawMessage) error {
+	at, err := r.Now(ctx)
+	if err != nil {
+		return err
+	}
+	if last := s.resume().At; !at.After(last) {
+		at = last.Add(time.Millisecond)
+	}
+	record, err := repository.Record{Set: &repository.Set{Experiment: s.row.ID, At: at, Fields: fields}}.Encode()
+	if err != nil {
+		return err
+	}
+	return r.Append(ctx, record)
 }

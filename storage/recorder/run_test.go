@@ -104,3 +104,30 @@ func check(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// TestEndsOfOthersAreRecorded gives experiments an end that somebody else recorded elsewhere, or that nobody recorded: once.
+func TestEndsOfOthersAreRecorded(t *testing.T) {
+	ctx := t.Context()
+	here, there := newProject(t), newProject(t)
+	asked, _, err := BeginRun(ctx, Run{Dir: here, Command: []string{"make"}, Status: replicate.Building}, testOptions())
+	check(t, err)
+	id := asked.ID()
+	supervised, _, err := BeginRun(ctx, Run{ID: id, Dir: there, Command: []string{"make"}, Ended: true}, testOptions())
+	check(t, err)
+	code := 3
+	check(t, supervised.Stop(ctx, replicate.Failed, &code))
+	check(t, asked.Leave(ctx))
+	_, err = Settle(ctx, open(t, here), open(t, there), id)
+	check(t, err)
+	check(t, Crash(ctx, open(t, here), id, "nobody knows"))
+	if e := recorded(t, here, id).row.Experiment; e.Status != replicate.Failed || *e.ExitCode != 3 {
+		t.Errorf("it ends as %+v", e)
+	}
+	other, _, err := BeginRun(ctx, Run{Dir: here, Command: []string{"make"}, Status: replicate.Building}, testOptions())
+	check(t, err)
+	check(t, other.Leave(ctx))
+	check(t, Crash(ctx, open(t, here), other.ID(), "killed"))
+	if e := recorded(t, here, other.ID()).row.Experiment; e.Status != replicate.Crashed || e.Failure.Message != "killed" || e.Ended.IsZero() {
+		t.Errorf("it ends as %+v", e)
+	}
+}

@@ -1,0 +1,101 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/remote/docker"
+	"github.com/replicate/replicate/storage/project"
+	"github.com/replicate/replicate/storage/recorder"
+)
+
+func startPath(p *project.Project, id replicate.ID) string {
+	return filepath.Join(notesDir(p), string(id)+".lock")
+}
+
+// holdStart says to other commands on this machine that a run is being started, until release is called or this process is gone.
+func holdStart(p *project.Project, id replicate.ID) (release func(), err error) {
+	if err := os.MkdirAll(notesDir(p), 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(startPath(p, id), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, &replicate.Error{Op: "lock", Path: f.Name(), Kind: replicate.Conflict, Err: err}
+	}
+	return func() {
+		_ = os.Remove(f.Name())
+		f.Close()
+	}, nil
+}
+
+// isStarting reports whether a process of this machine is about to start a run.
+func isStarting(p *project.Project, id replicate.ID) bool {
+	f, err := os.Open(startPath(p, id))
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close()
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil
+}
+
+// underWay is how long what a killed process has sent may be on its way.
+const underWay = time.Second
+
+// specPath is where a supervisor keeps its job: it is there from when it has one.
+const specPath = docker.RunDir + "/spec.json"
+
+// hasJob returns nil if the supervisor of a run has its job. The kind of the error is NotFound if it has not.
+func (h *Host) hasJob(ctx context.Context, id replicate.ID) error {
+	_, err := h.engine.Stat(ctx, docker.RunName(id), specPath)
+	return err
+}
+
+// settleStart ends a run of this machine whose start was cut off, or whose container is gone: what it has on the host is removed, and its experiment has
+// crashed. It reports whether there is a job, or may be one: a run that others began, or that is being started, is left alone.
+func (h *Host) settleStart(ctx context.Context, p *project.Project, id replicate.ID) (bool, error) {
+	note, ours := Notes(p)[id]
+	if !ours || isStarting(p, id) {
+		return true, nil
+	}
+	why := "its container is gone from " + h.Name()
+	c, err := h.engine.Inspect(ctx, docker.RunName(id))
+	if err == nil {
+		why = "the command that started it was killed before the job began"
+		err = h.hasJob(ctx, id)
+	}
+	if replicate.KindOf(err) == replicate.NotFound && c.Phase == docker.Running { // the job may be on its way
+		select {
+		case <-ctx.Done():
+			return true, ctx.Err()
+		case <-time.After(underWay):
+		}
+		err = h.hasJob(ctx, id)
+	}
+	if replicate.KindOf(err) != replicate.NotFound {
+		return true, err
+	}
+	if note.Due && c.Phase == "" {
+		h.client.Warn(replicate.Errorf(replicate.NotFound, "%s: %s, and with it what was not fetched", id.Short(), why))
+	}
+	if err := h.Remove(ctx, id); err != nil {
+		return false, err
+	}
+	home, err := openHome(ctx, p)
+	if err == nil {
+		err = recorder.Crash(ctx, home, id, why)
+	}
+	if err != nil && replicate.KindOf(err) != replicate.NotFound { // it was killed before the experiment was recorded
+		return false, err
+	}
+	return false, removeNote(p, id)
+}
