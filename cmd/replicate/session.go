@@ -23,7 +23,6 @@ import (
 	"github.com/replicate/replicate/storage"
 	_ "github.com/replicate/replicate/storage/disk" // file: URLs and paths
 	_ "github.com/replicate/replicate/storage/gcs"  // gs: URLs
-	"github.com/replicate/replicate/storage/legacy"
 	"github.com/replicate/replicate/storage/project"
 	"github.com/replicate/replicate/storage/repository"
 	_ "github.com/replicate/replicate/storage/s3" // s3: URLs
@@ -68,7 +67,8 @@ func (w *world) open(c *cli.Context) (*session, error) {
 	startUploaders(p)
 	s := &session{w: w, project: p}
 	s.ctx, s.stop = signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
-	s.repo, err = w.openRepository(s.ctx, p.StorageURL, storage.Person.Patience, p.Cache)
+	offline := false
+	s.repo, offline, err = w.openRepository(s.ctx, p.StorageURL, storage.Person.Patience, p.Cache)
 	switch {
 	case replicate.KindOf(err) == replicate.NotFound && c.String("storage-url") == "":
 		s.repo = nil
@@ -83,25 +83,19 @@ func (w *world) open(c *cli.Context) (*session, error) {
 	if s.index, err = index.Open(s.ctx, p.Cache(s.repo.ID()), s.repo, indexOptions(p.Config, w.now)); err != nil {
 		return nil, err
 	}
+	if offline {
+		return s, nil
+	}
 	warnings, err := s.index.Sync(s.ctx)
 	if err != nil {
 		s.close()
 		return nil, err
 	}
+	w.remember(p.StorageURL, s.repo)
 	for _, warning := range warnings {
 		w.warn(warning)
 	}
 	return s, nil
-}
-
-// openRepository opens the repository at a URL, of today's format or of those of 2020 and 2021. cache returns the folder for what can be made
-// again from the repository with an id, and patience is how long a storage may be away.
-func (w *world) openRepository(ctx context.Context, url string, patience time.Duration, cache func(id string) string) (*repository.Repository, error) {
-	store, err := w.openStore(ctx, url, patience)
-	if err != nil {
-		return nil, err
-	}
-	return legacy.Open(ctx, repository.Ahead(ctx, store), func(id string) string { return filepath.Join(cache(id), "files") })
 }
 
 // project finds the project of a command by its flags and the environment.

@@ -69,6 +69,12 @@ func Open(ctx context.Context, store storage.Store) (*Repository, error) {
 	return newRepository(store, c), nil
 }
 
+// Known opens a repository whose id is known, without asking the storage anything: that may be out of reach, or hold another repository by now.
+func Known(store storage.Store, id string) *Repository { return newRepository(store, config{ID: id}) }
+
+// IsForeign reports whether the repository is of another format, which this one reads.
+func (r *Repository) IsForeign() bool { return r.foreign != nil }
+
 // Create opens the repository of a store, making replicate.json first if there is none. Two programs that do so at the same time
 // agree on one repository.
 func Create(ctx context.Context, store storage.Store) (*Repository, error) {
