@@ -106,6 +106,9 @@ func (h *Host) attachAndStart(ctx context.Context, c docker.Container) (*docker.
 			return nil, err
 		}
 		again, err := h.engine.Start(ctx, c)
+		if again {
+			h.rememberLimits()
+		}
 		if err == nil && !again {
 			return stream, nil
 		}

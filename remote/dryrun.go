@@ -33,11 +33,10 @@ func (c *Client) DryRun(ctx context.Context, j Job) error {
 	if err != nil {
 		return err
 	}
-	program, err := c.program(info.Arch)
-	if err != nil {
+	if _, err := c.program(info.Arch); err != nil {
 		return err
 	}
-	layers, there, base, err := h.builder(j, program).Look(ctx, plan)
+	layers, there, base, err := h.builder(j).Look(ctx, plan)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,12 +17,12 @@ import (
 // usualSocket is where an engine listens unless it was told otherwise.
 const usualSocket = "/var/run/docker.sock"
 
+// firstSocket is where the engine is looked for first.
+func (h *Host) firstSocket() string { return cmp.Or(h.target.Socket, usualSocket) }
+
 // findEngine opens the engine at the target's socket. If that does not answer, one look around on the host says where another is, or what to do.
 func (h *Host) findEngine(ctx context.Context) error {
-	socket := h.target.Socket
-	if socket == "" {
-		socket = usualSocket
-	}
+	socket := h.firstSocket()
 	first := h.openEngine(ctx, socket)
 	if first == nil || h.conn != nil && h.conn.Err() != nil || ctx.Err() != nil {
 		return first
@@ -48,6 +49,9 @@ func (h *Host) openEngine(ctx context.Context, socket string) error {
 	engine, err := docker.Open(ctx, dial)
 	if err == nil {
 		h.engine, h.socket, h.dial = engine, socket, dial
+		if h.refusedLimits() {
+			engine.WithoutLimits()
+		}
 	}
 	return err
 }
@@ -110,6 +114,9 @@ for s in %s "/run/user/$u/docker.sock" "/run/user/$u/podman/podman.sock" "$HOME/
   fi
 done
 `
+	if h.gpus != nil {
+		h.gpus() // sshd may allow one session
+	}
 	out, err := h.shell(ctx, fmt.Sprintf(script, quoteShell(socket)))
 	if err != nil {
 		return surroundings{}, err

@@ -19,7 +19,7 @@ type environment struct {
 // prepare has the environment of a job on the host, building what is missing.
 func (h *Host) prepare(ctx context.Context, j Job, plan *image.Plan) (environment, error) {
 	if j.Environment.CUDA != "" {
-		seen, err := h.seeGPUs(ctx, j.GPUs)
+		seen, err := h.gpus()
 		if err == nil {
 			err = plan.CheckDriver(seen.Driver)
 		}
@@ -27,11 +27,7 @@ func (h *Host) prepare(ctx context.Context, j Job, plan *image.Plan) (environmen
 			return environment{}, err
 		}
 	}
-	program, err := h.deliver(ctx)
-	if err != nil {
-		return environment{}, err
-	}
-	made, err := h.builder(j, program).Prepare(ctx, plan)
+	made, err := h.builder(j).Prepare(ctx, plan)
 	if err != nil {
 		return environment{}, err
 	}
@@ -49,11 +45,11 @@ func (h *Host) prepare(ctx context.Context, j Job, plan *image.Plan) (environmen
 	return env, nil
 }
 
-func (h *Host) builder(j Job, program docker.Program) *image.Builder {
+func (h *Host) builder(j Job) *image.Builder {
 	c := h.client
 	started := false
 	b := &image.Builder{
-		Engine: h.engine, Program: program, User: h.user(), Client: c.Name, Project: projectLabel(j.Project.Root), Here: c.dockerHere(h),
+		Engine: h.engine, Program: h.deliver, User: h.user(), Client: c.Name, Project: projectLabel(j.Project.Root), Here: c.dockerHere(h),
 		Progress: func(p image.Progress) {
 			if !started {
 				started = true

@@ -21,6 +21,7 @@ type Host struct {
 	engine *docker.Engine
 	socket string
 	dial   docker.Dialer
+	gpus   func() (gpus, error) // what seeGPUs said for the job the host was opened for
 
 	mu   sync.Mutex // guards said
 	said *docker.Info
@@ -42,6 +43,34 @@ func (h *Host) info(ctx context.Context) (docker.Info, error) {
 
 // Open connects to a target and finds its engine.
 func (c *Client) Open(ctx context.Context, t Target) (*Host, error) {
+	h, err := c.dial(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.findEngine(ctx); err != nil {
+		h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// openFor is Open for a job, which asks for graphics processors while the engine is looked for.
+func (c *Client) openFor(ctx context.Context, j Job) (*Host, error) {
+	h, err := c.dial(ctx, j.Target)
+	if err != nil {
+		return nil, err
+	}
+	h.gpus = sync.OnceValues(func() (gpus, error) { return h.seeGPUs(ctx, j.GPUs) })
+	go h.gpus()
+	if err := h.findEngine(ctx); err != nil {
+		h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// dial connects to a target.
+func (c *Client) dial(ctx context.Context, t Target) (*Host, error) {
 	h := &Host{client: c, target: t}
 	if !t.Local {
 		options := c.SSH
@@ -53,13 +82,13 @@ func (c *Client) Open(ctx context.Context, t Target) (*Host, error) {
 			return nil, err
 		}
 		h.conn = conn
-	}
-	if err := h.findEngine(ctx); err != nil {
-		h.Close()
-		return nil, err
+		conn.Prepare(h.firstSocket(), channels)
 	}
 	return h, nil
 }
+
+// channels are opened at once, before anybody needs them: one after the other each would be a round trip.
+const channels = 4
 
 // Close ends the connection. Nothing on the host notices.
 func (h *Host) Close() {

@@ -23,7 +23,11 @@ func (c *Client) program(arch string) (docker.Program, error) {
 	if err != nil {
 		return docker.Program{}, err
 	}
-	p, err := docker.NewProgram(binary, c.Python)
+	sum, err := c.sum(binary)
+	if err != nil {
+		return docker.Program{}, err
+	}
+	p, err := docker.NameProgram(binary, sum, c.Python)
 	if err != nil {
 		return p, err
 	}

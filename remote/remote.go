@@ -63,6 +63,9 @@ type Client struct {
 	// ExitWait is how long the end of a run waits for commits that are on their way to a bucket.
 	ExitWait time.Duration
 
+	// Memory is a file in which the client keeps what it would find out again the next time; "" for none.
+	Memory string
+
 	programs programs
 }
 

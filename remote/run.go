@@ -66,7 +66,7 @@ func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 	opened := make(chan error, 1)
 	var found survey
 	go func() { // what takes a moment goes on beside what takes a round trip
-		host, err := c.Open(looking, j.Target)
+		host, err := c.openFor(looking, j)
 		if err == nil {
 			r.setHost(host)
 			found, err = host.survey(looking, j, plan)

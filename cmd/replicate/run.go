@@ -273,6 +273,7 @@ func (w *world) remote(c *cli.Context) (*remote.Client, error) {
 		User: w.user(), Name: host, Binary: binaryFor, Python: python.Files(), Stdout: w.stdout, Stderr: w.stderr,
 		Say: w.say, Warn: func(err error) { w.report("warning", err) }, Size: size, Lasted: lasted, LeftOut: leftOut, Ago: func(t time.Time) string { return ago(w.now(), t) }, Now: w.now, ExitWait: w.exitWait(),
 		Recorder: w.recorderOptions(c.String("storage-url")), Credentials: w.credentials,
+		Memory: filepath.Join(w.cacheDir(), "replicate", "remote.json"),
 	}
 	if w.inTerminal && w.errTerminal {
 		client.Confirm = w.confirm

@@ -93,6 +93,12 @@ func (e *Engine) Create(ctx context.Context, c Container) (created bool, err err
 	}
 }
 
+// RefusesLimits reports whether the host refused the limits of a container.
+func (e *Engine) RefusesLimits() bool { return e.unlimited.Load() }
+
+// WithoutLimits makes containers with the engine's own limits from now on: the host is known to refuse others.
+func (e *Engine) WithoutLimits() { e.unlimited.Store(true) }
+
 // limits are the ulimits of every container: RDMA and pinned memory want locked memory, deep recursion in native code wants stacks.
 func limits() []*container.Ulimit {
 	return []*container.Ulimit{{Name: "memlock", Soft: -1, Hard: -1}, {Name: "stack", Soft: stackSize, Hard: stackSize}}

@@ -31,11 +31,41 @@ type Program struct {
 // programHash is how many digits of its hash tell one program from another.
 const programHash = 12
 
+// binaryName is where the binary is below ProgramDir.
+const binaryName = "bin/replicate"
+
 // NewProgram reads a binary and a Python package to name them by their content. Nothing of them is kept in memory.
 func NewProgram(binary string, python fs.FS) (Program, error) {
+	sum, err := SumBinary(binary)
+	if err != nil {
+		return Program{}, err
+	}
+	return NameProgram(binary, sum, python)
+}
+
+// SumBinary reads a binary and returns what NameProgram wants to know of it.
+func SumBinary(binary string) (string, error) {
+	file, err := os.Open(binary)
+	if err == nil {
+		defer file.Close()
+		files := listing{}
+		if err = files.add(binaryName, file); err == nil {
+			return files[binaryName], nil
+		}
+	}
+	return "", &replicate.Error{Op: "read", Path: binary, Kind: replicate.KindOf(err), Err: err}
+}
+
+// NameProgram is NewProgram for a binary that was read before: reading one takes a moment.
+func NameProgram(binary, sum string, python fs.FS) (Program, error) {
 	p := Program{binary: binary, python: python}
-	files := listing{}
-	err := p.each(func(head *tar.Header, content io.Reader) error { return files.add(head.Name, content) })
+	files := listing{binaryName: sum}
+	err := p.each(func(head *tar.Header, content io.Reader) error {
+		if head.Name == binaryName {
+			return nil
+		}
+		return files.add(head.Name, content)
+	})
 	if err != nil {
 		return p, &replicate.Error{Op: "read", Path: binary, Kind: replicate.KindOf(err), Err: err}
 	}
@@ -85,7 +115,7 @@ func (p Program) each(f func(*tar.Header, io.Reader) error) error {
 		return err
 	}
 	defer binary.Close()
-	if err := eachFile(binary, "bin/replicate", 0o755, f); err != nil {
+	if err := eachFile(binary, binaryName, 0o755, f); err != nil {
 		return err
 	}
 	return fs.WalkDir(p.python, ".", func(path string, entry fs.DirEntry, err error) error {

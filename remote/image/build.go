@@ -11,8 +11,9 @@ import (
 
 // A Builder makes environments on one host.
 type Builder struct {
-	Engine  *docker.Engine
-	Program docker.Program
+	Engine *docker.Engine
+	// Program has our program on the host and says which it is. It is called when something is to be built.
+	Program func(context.Context) (docker.Program, error)
 	// Here opens Docker on this machine, from which a base image comes that the host cannot pull; nil for none.
 	Here func(context.Context) (*docker.Engine, error)
 
@@ -129,7 +130,8 @@ func (b *Builder) Prepare(ctx context.Context, p *Plan) (Environment, error) {
 	if env.Fresh == 0 {
 		return env, nil
 	}
-	if err := b.Engine.Deliver(ctx, b.Program); err != nil {
+	program, err := b.Program(ctx)
+	if err != nil {
 		return Environment{}, err
 	}
 	parent := s.base
@@ -139,7 +141,7 @@ func (b *Builder) Prepare(ctx context.Context, p *Plan) (Environment, error) {
 		}
 	}
 	for i := s.there; i < len(s.layers); i++ {
-		l := &layer{Builder: b, Layer: s.layers[i], step: &p.steps[i], parent: parent, site: s, number: i + 1}
+		l := &layer{Builder: b, Layer: s.layers[i], step: &p.steps[i], parent: parent, site: s, number: i + 1, program: program}
 		if l.step.secrets {
 			l.secrets = p.secrets
 		}

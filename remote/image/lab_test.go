@@ -78,7 +78,7 @@ func (b *bench) client() *Builder {
 	must(b.t, err)
 	program, err := docker.NewProgram(binary, fstest.MapFS{})
 	must(b.t, err)
-	return &Builder{Engine: engine, Program: program, User: "dev", Client: "here", Project: "test", Network: "host", Progress: func(p Progress) {
+	return &Builder{Engine: engine, Program: func(ctx context.Context) (docker.Program, error) { return program, engine.Deliver(ctx, program) }, User: "dev", Client: "here", Project: "test", Network: "host", Progress: func(p Progress) {
 		if p.Done {
 			b.seen = append(b.seen, fmt.Sprintf("%d/%d %s", p.Step, p.Of, p.Name))
 		}
@@ -365,9 +365,10 @@ func TestFullDiskOfTheHostIsSaidAsSuch(t *testing.T) {
 	b.Builder = b.client()
 	t.Cleanup(b.clear)
 	b.in = Inputs{Root: b.root, Image: remotetest.Image, Install: []string{"head -c 300M /dev/urandom >/big"}}
-	must(t, b.Engine.Deliver(t.Context(), b.Program))
+	_, err := b.Program(t.Context())
+	must(t, err)
 	empty := b.host.FillDisk(t, 100<<20)
-	_, err := b.Prepare(t.Context(), b.plan())
+	_, err = b.Prepare(t.Context(), b.plan())
 	if replicate.KindOf(err) != replicate.Full || !strings.Contains(err.Error(), "1/1 install: head") {
 		t.Errorf("got %v (%s)", err, replicate.KindOf(err))
 	}

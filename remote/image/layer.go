@@ -31,6 +31,7 @@ const (
 type layer struct {
 	*Builder
 	Layer
+	program   docker.Program
 	step      *step
 	parent    docker.Image
 	site      site
@@ -114,7 +115,7 @@ func (l *layer) container() docker.Container {
 	return docker.Container{
 		Name: l.name(), Image: l.parent.ID, Argv: []string{docker.ProgramPath, "supervise"}, Labels: l.labels(docker.KindBuild),
 		Volumes: []docker.Mount{
-			l.Program.Mount(),
+			l.program.Mount(),
 			{Volume: l.name(), Target: docker.RunDir, Labels: l.labels(docker.KindBuild)},
 			{Volume: docker.CacheVolume(l.User), Target: cacheDir, Labels: cache},
 		},
@@ -175,7 +176,7 @@ func (l *layer) start(ctx context.Context) (*docker.Stream, error) {
 	stream.Close()
 	if errors.Is(err, docker.ErrNoProgram) && !l.redelivered {
 		l.redelivered = true
-		if err = errors.Join(l.remove(ctx), l.Engine.Redeliver(ctx, l.Program)); err == nil {
+		if err = errors.Join(l.remove(ctx), l.Engine.Redeliver(ctx, l.program)); err == nil {
 			err = errVanished
 		}
 	}

@@ -1,0 +1,113 @@
+package remote
+
+import (
+	"cmp"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/replicate/replicate/remote/docker"
+	"github.com/replicate/replicate/storage/repository"
+)
+
+// A memory is what Client.Memory holds. Of two commands that write it at once one is forgotten, which costs the time to find it out again.
+type memory struct {
+	Programs map[string]summed    `json:"programs,omitempty"` // by path
+	Limits   map[string]time.Time `json:"limits,omitempty"`   // engines that refused the limits of a container, by identity
+}
+
+// summed is what a binary was when it was read.
+type summed struct {
+	Stamp repository.Stamp `json:"stamp"`
+	Sum   string           `json:"sum"`
+}
+
+const (
+	// settled is how old the last change of a file must be for its stamp to tell the next one apart, whatever the clock of its file system.
+	settled = 10 * time.Second
+	// refusedFor is how long a host that refused limits is not asked again: being refused makes a start twice as long.
+	refusedFor = 24 * time.Hour
+)
+
+// remembered is what is known. A file that cannot be read is none.
+func (c *Client) remembered() (m memory) {
+	text, err := os.ReadFile(c.Memory)
+	if err != nil || json.Unmarshal(text, &m) != nil {
+		return memory{}
+	}
+	return m
+}
+
+// remember changes what is known.
+func (c *Client) remember(change func(*memory)) {
+	if c.Memory == "" {
+		return
+	}
+	m := c.remembered()
+	change(&m)
+	text, err := json.Marshal(m)
+	if err != nil || os.MkdirAll(filepath.Dir(c.Memory), 0o700) != nil {
+		return
+	}
+	f, err := os.CreateTemp(filepath.Dir(c.Memory), filepath.Base(c.Memory)+"-")
+	if err != nil {
+		return
+	}
+	_, err = f.Write(text)
+	if closeErr := f.Close(); err != nil || closeErr != nil || os.Rename(f.Name(), c.Memory) != nil {
+		os.Remove(f.Name())
+	}
+}
+
+// sum is docker.SumBinary for a binary that most often is that of the last command.
+func (c *Client) sum(binary string) (string, error) {
+	now := c.Now()
+	stamp, ok := stampOf(binary)
+	if known, found := c.remembered().Programs[binary]; ok && found && known.Stamp == stamp {
+		return known.Sum, nil
+	}
+	sum, err := docker.SumBinary(binary)
+	if err != nil {
+		return "", err
+	}
+	if after, _ := stampOf(binary); ok && after == stamp && stamp.Settled(now.Add(-settled)) {
+		c.remember(func(m *memory) { m.Programs = with(m.Programs, binary, summed{stamp, sum}) })
+	}
+	return sum, nil
+}
+
+func stampOf(path string) (repository.Stamp, bool) {
+	f, err := os.Open(path)
+	if err != nil {
+		return repository.Stamp{}, false
+	}
+	defer f.Close()
+	return repository.StampOf(f)
+}
+
+func with[V any](m map[string]V, key string, value V) map[string]V {
+	if m == nil {
+		m = map[string]V{}
+	}
+	m[key] = value
+	return m
+}
+
+// identity tells the engine from others, as far as a client can.
+func (h *Host) identity() string {
+	if h.conn == nil {
+		return "local " + h.socket
+	}
+	return cmp.Or(h.conn.HostKey(), h.target.text()) + " " + h.socket
+}
+
+// refusedLimits reports whether the engine refused the limits of a container not long ago.
+func (h *Host) refusedLimits() bool {
+	at, ok := h.client.remembered().Limits[h.identity()]
+	return ok && h.client.Now().Sub(at) < refusedFor
+}
+
+func (h *Host) rememberLimits() {
+	h.client.remember(func(m *memory) { m.Limits = with(m.Limits, h.identity(), h.client.Now()) })
+}
