@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"errors"
 	"io"
 	"sync"
 
@@ -16,7 +15,7 @@ import (
 // Attach takes up a run that somebody began, from where this machine stopped to show its log. secrets are sent again if the job waits for them, or its
 // uploader does.
 func (c *Client) Attach(ctx context.Context, p *project.Project, t Target, e replicate.Experiment, secrets func(context.Context) (job.Secrets, error)) (*Run, error) {
-	r := &Run{ID: e.ID, client: c, target: t, project: p, log: newLog(c, Notes(p)[e.ID].Offset)}
+	r := &Run{ID: e.ID, client: c, target: t, project: p, secrets: secrets, log: newLog(c, Notes(p)[e.ID].Offset)}
 	if e.Run != nil {
 		r.facts = *e.Run
 	}
@@ -29,14 +28,14 @@ func (c *Client) Attach(ctx context.Context, p *project.Project, t Target, e rep
 		return nil, err
 	}
 	r.setHost(host)
-	if err := r.takeUp(ctx, e, secrets); err != nil {
+	if err := r.takeUp(ctx, e); err != nil {
 		r.Close()
 		return nil, err
 	}
 	return r, nil
 }
 
-func (r *Run) takeUp(ctx context.Context, e replicate.Experiment, secrets func(context.Context) (job.Secrets, error)) error {
+func (r *Run) takeUp(ctx context.Context, e replicate.Experiment) error {
 	begun, err := r.host.settleStart(ctx, r.project, r.ID)
 	if err != nil {
 		return err
@@ -50,7 +49,7 @@ func (r *Run) takeUp(ctx context.Context, e replicate.Experiment, secrets func(c
 		return err
 	}
 	if !stopped && (state.Reason == job.ReasonSecrets || state.Unsent.Attach) {
-		if err := r.sendSecrets(ctx, secrets); err != nil {
+		if err := r.sendSecrets(ctx); err != nil {
 			return err
 		}
 	}
@@ -70,24 +69,6 @@ func (r *Run) takeUp(ctx context.Context, e replicate.Experiment, secrets func(c
 		return err
 	}
 	return r.session.SetStatus(ctx, replicate.Running, r.facts)
-}
-
-// sendSecrets sends newer secrets by the supervisor's stdin, which is in no file and no list of processes.
-func (r *Run) sendSecrets(ctx context.Context, secrets func(context.Context) (job.Secrets, error)) error {
-	found, err := secrets(ctx)
-	if err != nil {
-		return err
-	}
-	line, err := job.Line{Secrets: &found}.Encode()
-	if err != nil {
-		return err
-	}
-	stream, err := r.host.engine.Attach(ctx, docker.RunName(r.ID))
-	if err != nil {
-		return err
-	}
-	_, err = stream.Write(line)
-	return errors.Join(err, stream.Close())
 }
 
 // acknowledge leaves word in the volume of a run that everything in it was fetched.

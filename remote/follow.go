@@ -116,6 +116,7 @@ func (l *log) takeAll(r io.Reader) error {
 // Follow shows what the job prints until it has ended, and returns how. A lost line is made again, for as long as it takes; ctx ends that. Commits are pulled meanwhile if
 // their storage is on a disk of this machine.
 func (r *Run) Follow(ctx context.Context) (job.State, error) {
+	defer r.renew(ctx)()
 	p := r.startPulling(ctx)
 	defer p.stop()
 	for {

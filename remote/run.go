@@ -33,6 +33,8 @@ type Run struct {
 	stream  *docker.Stream    // to the supervisor's stdin, nil if nobody needs it
 	log     *log
 	ports   forwards
+	secrets func(context.Context) (job.Secrets, error) // those of now
+	sent    job.Secrets                                // those of last time; of whoever renews them
 }
 
 // isLocal reports whether a storage is a disk, which only this machine reaches.
@@ -47,7 +49,8 @@ func Pulls(p *project.Project) bool { return isLocal(p.StorageURL) }
 // pulls reports whether the commits of the run are to be fetched: their storage is a disk, and they are made elsewhere.
 func (r *Run) pulls() bool { return r.host != nil && isLocal(r.project.StorageURL) }
 
-func commandText(command []string) string { return strings.Join(command, " ") }
+// commandText is a command for people.
+func commandText(command []string) string { return strings.Join(recorder.Masked(command), " ") }
 
 // Start begins a run. It is recorded before anything else; when Start returns without an error the job is in the hands of its supervisor. After an
 // error nothing of it is left on the host, as far as that can be reached.
@@ -164,19 +167,25 @@ func (r *Run) start(ctx context.Context, c docker.Container) (err error) {
 
 // hand sends the job with its secrets.
 func (r *Run) hand(ctx context.Context, j Job, spec job.Spec) error {
-	secrets := job.Secrets{Env: j.Env}
-	if !isLocal(j.Project.StorageURL) && j.Target.Credentials != "host" && r.client.Credentials != nil {
-		found, err := r.client.Credentials(ctx, j.Project.StorageURL)
-		if err != nil {
-			return err
+	r.secrets = func(ctx context.Context) (job.Secrets, error) {
+		found := job.Secrets{Env: j.Env}
+		if isLocal(j.Project.StorageURL) || j.Target.Credentials == "host" {
+			return found, nil
 		}
-		secrets.Storage = found
+		var err error
+		found.Storage, err = r.client.Credentials(ctx, j.Project.StorageURL)
+		return found, err
+	}
+	secrets, err := r.secrets(ctx)
+	if err != nil {
+		return err
 	}
 	spec.Secrets = len(secrets.Env)+len(secrets.Storage) > 0
 	line, err := job.Line{Job: &spec, Secrets: &secrets}.Encode()
 	if err == nil {
 		_, err = r.stream.Write(line)
 	}
+	r.sent = secrets
 	return err
 }
 

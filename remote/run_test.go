@@ -221,3 +221,11 @@ func TestPruneTakesDeletedRuns(t *testing.T) {
 		t.Errorf("there are %s", there)
 	}
 }
+
+func TestSecretArgumentIsWarnedOf(t *testing.T) {
+	d := newDesk(t)
+	o := d.try("run", "--no-docker", "sh", "-c", "exit 0", "--api-key=hush-hush-hush")
+	if o.code != 0 || !strings.Contains(o.stderr, "argument 3 of the command looks like a secret") || strings.Contains(o.stderr, "hush-hush") {
+		t.Errorf("exit code %d\n%s", o.code, o.stderr)
+	}
+}

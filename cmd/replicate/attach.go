@@ -99,8 +99,11 @@ func startedByRun(e *index.Experiment) error {
 // secrets are those that a job of the project may need again.
 func (w *world) secrets(ctx context.Context, p *project.Project) (job.Secrets, error) {
 	j := remote.Job{Env: map[string]string{}}
-	err := w.variables(&j, p.Config.Env)
-	return job.Secrets{Env: j.Env}, err
+	if err := w.variables(&j, p.Config.Env); err != nil || remote.Pulls(p) {
+		return job.Secrets{Env: j.Env}, err
+	}
+	storage, err := w.credentials(ctx, p.StorageURL)
+	return job.Secrets{Env: j.Env, Storage: storage}, err
 }
 
 const logsHelp = `Prints what a run printed: its stdout to stdout, its stderr to stderr, byte by byte. When it has ended that

@@ -24,6 +24,7 @@ import (
 	"github.com/replicate/replicate/remote/image"
 	"github.com/replicate/replicate/remote/ssh"
 	"github.com/replicate/replicate/storage/project"
+	"github.com/replicate/replicate/storage/recorder"
 )
 
 // runName is the command whose flags end at its first argument.
@@ -176,6 +177,10 @@ func (w *world) jobOf(c *cli.Context, p *project.Project) (remote.Job, error) {
 			return j, replicate.Errorf(replicate.Usage, "--shm-size is %q, expected a size", text).WithHint("such as 8GB")
 		}
 		j.ShmSize = int64(bytes)
+	}
+	if i := recorder.SecretArg(argv); i >= 0 {
+		w.report("warning", replicate.Errorf(replicate.Usage, "argument %d of the command looks like a secret, and can be seen on the machine that runs it", i).
+			WithHint("--env NAME passes it on unseen"))
 	}
 	j.Environment = w.environment(c, p)
 	return j, w.variables(&j, append(slices.Clone(p.Config.Env), c.StringSlice("env")...))

@@ -145,6 +145,20 @@ func maskValue(s secrecy, v replicate.Value) replicate.Value {
 	return v
 }
 
+// SecretArg returns the number of the first argument of a command that looks like a secret, -1 if there is none. Whoever lists the processes of a machine
+// reads it.
+func SecretArg(args []string) int {
+	for i, masked := range maskArgs(args) {
+		if masked != args[i] {
+			return i
+		}
+	}
+	return -1
+}
+
+// Masked returns a command line as it may be shown.
+func Masked(args []string) []string { return maskArgs(args) }
+
 // maskArgs returns a command line as it may be stored. The name of an argument is what stands before "=", else the flag
 // before it: --api-key=K, --api-key K, model.api_key=K.
 func maskArgs(args []string) []string {

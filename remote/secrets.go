@@ -1,0 +1,62 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"github.com/replicate/replicate/remote/docker"
+	"github.com/replicate/replicate/remote/job"
+)
+
+// renewEvery is how often it is looked whether credentials have changed: those that end live for a quarter of an hour at least.
+const renewEvery = 5 * time.Minute
+
+// sendSecrets sends the secrets of now by the supervisor's stdin, which is in no file and no list of processes.
+func (r *Run) sendSecrets(ctx context.Context) error {
+	found, err := r.secrets(ctx)
+	if err != nil {
+		return err
+	}
+	line, err := job.Line{Secrets: &found}.Encode()
+	if err != nil {
+		return err
+	}
+	stream, err := r.currentHost().engine.Attach(ctx, docker.RunName(r.ID))
+	if err != nil {
+		return err
+	}
+	r.sent = found
+	_, err = stream.Write(line)
+	return errors.Join(err, stream.Close())
+}
+
+// renew sends credentials of a bucket again whenever they have changed, as long as the run is followed.
+func (r *Run) renew(ctx context.Context) (stop func()) {
+	if r.host == nil || r.pulls() || r.secrets == nil || r.target.Credentials == "host" {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(renewEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			found, err := r.secrets(ctx)
+			if err != nil || maps.Equal(found.Storage, r.sent.Storage) {
+				continue // those that are there still count
+			}
+			if err := r.sendSecrets(ctx); err != nil && ctx.Err() == nil && !r.currentHost().lost(err) {
+				r.client.Warn(err)
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
