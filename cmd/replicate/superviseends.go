@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -45,7 +46,26 @@ func (w *world) superviseStore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return pipe.Serve(c.Context, store, w.stdin, w.stdout)
+	return pipe.Serve(c.Context, store, awake(w.stdin), w.stdout)
+}
+
+// storeIdle is how long nobody may ask a store before it ends: its input stays open when whoever asked is gone without a word.
+const storeIdle = 2 * time.Minute
+
+// awake ends the process when nothing was read for a while.
+func awake(r io.Reader) io.Reader {
+	return &awakeReader{r, time.AfterFunc(storeIdle, func() { os.Exit(0) })}
+}
+
+type awakeReader struct {
+	io.Reader
+	end *time.Timer
+}
+
+func (r *awakeReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.end.Reset(storeIdle)
+	return n, err
 }
 
 func (w *world) superviseCode(c *cli.Context) error {
