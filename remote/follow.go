@@ -119,11 +119,13 @@ func (r *Run) Follow(ctx context.Context) (job.State, error) {
 	defer r.renew(ctx)()
 	p := r.startPulling(ctx)
 	defer p.stop()
+	var pause ssh.Backoff // between looks that show nothing
 	for {
+		before := r.log.offset()
 		err := r.followOnce(ctx)
 		if end := r.log.ended(); end != nil {
 			p.stop()
-			return *end, r.finish(ctx, *end)
+			return *end, r.finish(ctx)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -141,7 +143,12 @@ func (r *Run) Follow(ctx context.Context) (job.State, error) {
 		case err == nil && stopped:
 			p.stop()
 			err = r.readRest(ctx)
-			return state, errors.Join(err, r.finish(ctx, state))
+			return state, errors.Join(err, r.finish(ctx))
+		}
+		if r.log.offset() > before {
+			pause.Reset()
+		} else if err := pause.Wait(ctx); err != nil {
+			return job.State{}, err
 		}
 	}
 }

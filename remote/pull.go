@@ -223,7 +223,7 @@ func (r *Run) awaitUpload(ctx context.Context) error {
 }
 
 // finish brings the rest home and closes what this machine has of the run.
-func (r *Run) finish(ctx context.Context, end job.State) error {
+func (r *Run) finish(ctx context.Context) error {
 	if !r.pulls() {
 		return errors.Join(r.awaitUpload(ctx), removeNote(r.project, r.ID))
 	}
