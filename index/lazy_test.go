@@ -106,6 +106,12 @@ func TestHeadsSayWhatRowsSay(t *testing.T) {
 			whole := w.another()
 			w.nudge()
 			w.must(w.repository.Merge(t.Context()))
+			_, err := w.repository.Check(t.Context(), repository.CheckOptions{}, func(p repository.Problem) {
+				if p.Key != "" {
+					t.Errorf("seed %d, stage %d: check: %s: %v", seed, stage, p.Key, p.Err)
+				}
+			})
+			w.must(err)
 			made := w.another()
 			whole.sync() // follows the notes of nudge
 			follower.sync()

@@ -33,7 +33,8 @@ type CheckReport struct {
 }
 
 // Check verifies that every record parses, that the packs of every living row exist and are what their ends say, and that trees and
-// recipes point at frames that are there; with ReadData also the bytes of every frame. It calls found for each problem, from one
+// recipes point at frames that are there, and that digests say what the rows say that they stand for; with ReadData also the bytes of every
+// frame. It calls found for each problem, from one
 // goroutine, and changes nothing. It reads all records and the directory of every pack.
 func (r *Repository) Check(ctx context.Context, o CheckOptions, found func(Problem)) (CheckReport, error) {
 	c := &checker{repository: r, options: o, found: found, packs: map[replicate.Hash]*checkedPack{}, trees: map[string]*checkedTree{}}
@@ -68,6 +69,7 @@ func (c *checker) problem(p Problem) {
 // readRecords reads all records and finds the rows that must be whole: neither deleted, nor published again, nor superseded.
 func (c *checker) readRecords(ctx context.Context) error {
 	var rows, deletes []Record
+	segments := map[string][]Record{} // what was read so far of those that are not read whole
 	for batch, err := range c.repository.Sync(ctx, func(string) bool { return false }) {
 		if err != nil {
 			return err
@@ -83,6 +85,14 @@ func (c *checker) readRecords(ctx context.Context) error {
 			case record.Delete != nil:
 				deletes = append(deletes, record)
 			}
+		}
+		if isLogKey(batch.Key) {
+			continue
+		}
+		segments[batch.Key] = append(segments[batch.Key], batch.Records...)
+		if batch.Settled {
+			c.checkDigests(batch.Key, segments[batch.Key])
+			delete(segments, batch.Key)
 		}
 	}
 	c.rows = effective(alive(rows, deletes))
