@@ -59,11 +59,16 @@ func uploadCommand(w *world) *cli.Command {
 			if err != nil {
 				return err
 			}
-			if c.Bool("status") {
-				return w.uploadStatus(list, c.Bool("json"))
+			if c.Bool("status") && c.Bool("json") {
+				return w.uploadJSON(list)
 			}
 			if c.Bool("json") {
 				return replicate.Errorf(replicate.Usage, "upload --json goes with --status")
+			}
+			defer w.sayUploadWarnings(list)
+			if c.Bool("status") {
+				w.uploadStatus(list)
+				return nil
 			}
 			for _, o := range list {
 				if err := w.ensureBucket(c, o.Storage); err != nil {
@@ -76,10 +81,7 @@ func uploadCommand(w *world) *cli.Command {
 }
 
 // uploadStatus says what waits.
-func (w *world) uploadStatus(list []outbox, asJSON bool) error {
-	if asJSON {
-		return w.uploadJSON(list)
-	}
+func (w *world) uploadStatus(list []outbox) {
 	var waits []outbox
 	for _, o := range list {
 		if !o.Waiting().Done() {
@@ -88,7 +90,7 @@ func (w *world) uploadStatus(list []outbox, asJSON bool) error {
 	}
 	if len(waits) == 0 {
 		w.say("nothing waits to be sent")
-		return nil
+		return
 	}
 	t := new(table)
 	column := func(name string, cell func(outbox) string) {
@@ -104,7 +106,15 @@ func (w *world) uploadStatus(list []outbox, asJSON bool) error {
 	column("size", func(o outbox) string { return size(o.Waiting().Bytes) })
 	column("state", uploadState)
 	t.write(w.stdout, 0)
-	return nil
+}
+
+// sayUploadWarnings says what uploaders could do nothing about.
+func (w *world) sayUploadWarnings(list []outbox) {
+	for _, o := range list {
+		if status, _ := o.Status(); status.Warning != "" {
+			w.say("replicate: warning: %s", oneLine(status.Warning))
+		}
+	}
 }
 
 // uploadState says what is being done about an outbox.

@@ -68,6 +68,22 @@ func TestTrainingNeedsNoStorage(t *testing.T) {
 	l.checkEmpty()
 }
 
+// TestUploadEndsWithoutDeletePermission: a heartbeat that may not be removed keeps nothing waiting, and is told of.
+func TestUploadEndsWithoutDeletePermission(t *testing.T) {
+	denied := replicate.Errorf(replicate.Permission, "permission denied: s3:DeleteObject")
+	store := memStore(t)
+	l := newOutboxLab(t, storagetest.Faulty(store, storagetest.Fault{Op: storagetest.OpDelete, Err: denied}))
+	d := newDiary()
+	must(t, l.train(t.Context(), l.spool, d))
+	l.upload()
+	l.check(d)
+	l.checkEmpty()
+	status, _ := l.spool.Status()
+	if status.Obstacle != nil || !strings.Contains(status.Warning, "s3:DeleteObject") {
+		t.Errorf("%+v", status)
+	}
+}
+
 func newDiary() *diary {
 	id, err := replicate.NewID(rand.Reader)
 	if err != nil {
