@@ -52,6 +52,7 @@ type simActor struct {
 	alias map[string]string       // what the actor put under one key is under another: broken variants
 	stash map[string][]simListing // likewise: listings taken too early
 	shown map[string][]byte       // likewise: what the actor believes to have put
+	early map[string]bool         // likewise: packs that existed when gc/ was read
 }
 
 // A simWorld is one schedule.

@@ -17,11 +17,13 @@ var simVariants = []struct {
 	seed         int64
 }{
 	{"listorder", "readers list index/ before log/", 2},
+	{"samegen", "a merge writes into the generation that it reads", 676},
 	{"delfirst", "a merge deletes its inputs before writing the output", 0},
 	{"dropfar", "a merge drops a stretch superseded by one it does not write", 29},
 	{"nocheck", "writers do not look at gc/ nor whether packs exist", 19},
 	{"staleown", "writers never check their own pack, however old", 728},
 	{"nolate", "records are believed however late they landed", 438},
+	{"soundorder", "the packs of a late record are looked for before the check for doom", 1075},
 	{"noreread", "collectors sentence without the second look", 81},
 	{"revoke", "sentences never lapse, condemned lists do", 84},
 	{"lastonly", "collectors count packs per commit id, not per record", 56},
@@ -50,6 +52,10 @@ func (s *simStore) brokenList(ctx context.Context, prefix string) ([]simListing,
 		return nil, nil
 	case a.w.mut == "dropfar" && prefix == indexPrefix && a.is("reader", "streamer"):
 		a.stall()
+	case a.w.mut == "soundorder" && prefix == gcPrefix && a.is("reader", "merger"):
+		if err := a.lookEarly(); err != nil {
+			return nil, err
+		}
 	case a.w.mut == "listorder" && prefix == logPrefix:
 		early, err := s.pages(indexPrefix)
 		if err != nil {
@@ -62,6 +68,21 @@ func (s *simStore) brokenList(ctx context.Context, prefix string) ([]simListing,
 		return early, nil
 	}
 	return s.pages(prefix)
+}
+
+// lookEarly notes which packs exist: whoever judges late records asks for that next.
+func (a *simActor) lookEarly() error {
+	if err := a.turn(); err != nil {
+		return err
+	}
+	a.early = map[string]bool{}
+	for key := range a.w.objects {
+		if strings.HasPrefix(key, packPrefix) {
+			a.early[key] = true
+		}
+	}
+	a.stall()
+	return nil
 }
 
 // listTime is the time that listings show of an object.
@@ -84,7 +105,7 @@ func (s *simStore) putTime(key string, data []byte) time.Time {
 func (s *simStore) brokenPut(ctx context.Context, key string, data []byte) (string, []byte, error) {
 	a := s.a
 	_, _, isSegment := parseIndexKey(key)
-	if a.w.mut == "lastonly" && a.is("writer") && isLogKey(key) {
+	if (a.w.mut == "lastonly" || a.w.mut == "soundorder") && a.is("writer") && isLogKey(key) {
 		a.stall()
 	}
 	switch {
@@ -94,6 +115,8 @@ func (s *simStore) brokenPut(ctx context.Context, key string, data []byte) (stri
 			return "", nil, err
 		}
 		return key, data, s.Delete(ctx, inputs...)
+	case a.w.mut == "samegen" && isSegment:
+		return s.sameGeneration(key, data)
 	case a.w.mut == "dropfar" && isSegment:
 		return s.dropFar(ctx, key, data)
 	case a.w.mut == "noreread" && strings.HasSuffix(key, sentenceSuffix),
@@ -110,6 +133,18 @@ func (s *simStore) brokenDelete(key string) bool {
 		return true
 	}
 	return false
+}
+
+// sameGeneration puts what segments were merged to where they are.
+func (s *simStore) sameGeneration(key string, data []byte) (string, []byte, error) {
+	inputs, _, err := parseSegment(key, data)
+	if err != nil {
+		return "", nil, err
+	}
+	if from, _, ok := parseIndexKey(inputs[0]); ok {
+		s.a.alias[key] = generationPrefix(from) + strings.TrimPrefix(key, generationPrefix(from+1))
+	}
+	return s.key(key), data, nil
 }
 
 // dropFar drops what anything anywhere supersedes.

@@ -72,6 +72,9 @@ func (s *simStore) Stat(_ context.Context, key string) (storage.Object, error) {
 		return storage.Object{}, err
 	}
 	o, ok := s.a.w.objects[s.key(key)]
+	if s.a.early != nil && strings.HasPrefix(key, packPrefix) {
+		ok = s.a.early[key]
+	}
 	if !ok {
 		return storage.Object{}, fmt.Errorf("stat %s: %w", key, fs.ErrNotExist)
 	}
@@ -135,6 +138,9 @@ func (s *simStore) Delete(_ context.Context, keys ...string) error {
 		if s.brokenDelete(key) {
 			continue
 		}
+		if s.a.w.mut == "soundorder" && s.a.is("collector") && strings.HasPrefix(key, packPrefix) {
+			s.a.stall()
+		}
 		if err := s.a.turn(); err != nil {
 			return err
 		}
@@ -193,6 +199,9 @@ func (s *simStore) pages(prefix string) (objects []simListing, err error) {
 			o := w.objects[key]
 			objects = append(objects, storage.Object{Key: key, Size: int64(len(o.data)), Time: s.listTime(key, o)})
 			after = key
+		}
+		if more && w.mut == "samegen" && prefix == indexPrefix && s.a.is("reader") {
+			s.a.stall()
 		}
 	}
 	return objects, nil
