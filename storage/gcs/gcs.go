@@ -14,6 +14,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/md5"
 	"errors"
 	"io"
 	"iter"
@@ -154,7 +155,8 @@ func (s *Store) Put(ctx context.Context, key string, from io.ReadSeeker, n int64
 	if err != nil {
 		return time.Time{}, s.failed("put", key, err)
 	}
-	body, sum, err := wire.NewBody(from, n)
+	sum := md5.New()
+	body, err := wire.NewBody(from, n, sum)
 	if err != nil { // of the caller's, no network's
 		return time.Time{}, &replicate.Error{Op: "put", Path: s.bucket.URL() + "/" + key, Kind: replicate.KindOf(err), Err: err}
 	}
@@ -162,7 +164,7 @@ func (s *Store) Put(ctx context.Context, key string, from io.ReadSeeker, n int64
 	defer cancel() // without it, a writer that is not closed goes on
 	w := o.NewWriter(ctx)
 	w.ChunkSize = 0 // else 16 MiB of buffer and several requests for each object
-	w.MD5 = sum
+	w.MD5 = sum.Sum(nil)
 	w.ContentType = "application/octet-stream"
 	w.DisableAutoChecksum = true
 	if _, err := io.Copy(w, body); err != nil {

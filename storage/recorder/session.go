@@ -115,6 +115,8 @@ type Session struct {
 	stopBeat   context.CancelFunc
 	beats      sync.WaitGroup
 	ready      chan struct{} // something is to be uploaded
+	uploads    sync.Mutex    // guards started
+	started    time.Time     // when an uploader was started last
 	free       int64         // on the disk at the beginning
 }
 
@@ -212,7 +214,8 @@ func (s *Session) setOptions(saved []string) {
 	}
 	s.options = repository.WriterOptions{
 		Root: p.Root, Ignore: p.Config.Ignore, Paths: saved,
-		Note: func(text string) { s.o.Tell(Remark{Note: text}) },
+		Note:   func(text string) { s.o.Tell(Remark{Note: text}) },
+		Opened: func() { go s.upload() }, // it connects while the first snapshot is taken
 	}
 }
 
@@ -275,7 +278,7 @@ func (s *Session) Committed(ctx context.Context) (bool, error) {
 
 // End ends the session, and with it the experiment unless somebody else ends it. Fields are facts that are stored with the end.
 func (s *Session) End(ctx context.Context, status replicate.Status, fields map[string]json.RawMessage) error {
-	defer s.upload()
+	defer s.startUpload(0)
 	s.stop()
 	s.Log()
 	if fields == nil {

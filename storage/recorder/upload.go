@@ -9,9 +9,21 @@ import (
 	"github.com/replicate/replicate/storage/repository"
 )
 
+// uploaderStarts is how long an uploader may take until others see that it is at work.
+const uploaderStarts = time.Second
+
 // upload sees to it that what waits is sent. It asks the storage for nothing.
-func (s *Session) upload() {
-	if s.o.Upload != nil && s.place.spool.Idle() {
+func (s *Session) upload() { s.startUpload(uploaderStarts) }
+
+// startUpload starts an uploader if none is at work, unless one was started within a time.
+func (s *Session) startUpload(within time.Duration) {
+	if s.o.Upload == nil {
+		return
+	}
+	s.uploads.Lock()
+	defer s.uploads.Unlock()
+	if now := time.Now(); now.Sub(s.started) >= within && s.place.spool.Idle() {
+		s.started = now
 		s.o.Upload(s.place.project)
 	}
 }

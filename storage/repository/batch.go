@@ -165,7 +165,7 @@ func (u *uploader) lookForMerges(b *batch) {
 func (u *uploader) young(packs []replicate.Hash, checked time.Time) map[replicate.Hash]bool {
 	young := map[replicate.Hash]bool{}
 	for _, p := range packs {
-		if put, ok := u.put[p]; ok && checked.Before(put.Add(u.far.timing.age-LandWithin)) {
+		if put, ok := u.puts.when(p); ok && checked.Before(put.Add(u.far.timing.age-LandWithin)) {
 			young[p] = true
 		}
 	}
@@ -180,7 +180,7 @@ func (u *uploader) rely(packs []replicate.Hash) {
 	now := u.now()
 	for _, p := range packs {
 		until := now.Add(u.spool.seenFor())
-		if _, own := u.put[p]; own && u.seen[p].IsZero() {
+		if _, own := u.puts.when(p); own && u.seen[p].IsZero() {
 			until = now.Add(u.far.timing.age - u.far.timing.wait)
 		}
 		if until.After(u.seen[p]) {

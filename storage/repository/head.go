@@ -165,6 +165,7 @@ func (w *Writer) leave(end *Record) error {
 		st.Last = step
 		_ = o.save(st)
 	}
+	defer o.tell()
 	if end == nil {
 		return w.own.decide(nil)
 	}

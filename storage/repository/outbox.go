@@ -28,6 +28,7 @@ import (
 //	sending                    the log object on its way, and of which ready files it is
 //	seen                       packs that may be relied on, and until when
 //	clock                      the highest time that was given to a Set
+//	news                       its mtime is when a writer left something to send
 //	wake                       its mtime is when somebody asked the uploader to go on
 //	doubt                      packs that were found condemned or gone
 //	lock                       locked by the uploader
@@ -50,6 +51,7 @@ const (
 	doubtName   = "doubt"
 	statusName  = "status"
 	clockName   = "clock"
+	newsName    = "news"
 	wakeName    = "wake"
 	beatName    = "beat"
 	aliveName   = "alive"
@@ -180,11 +182,17 @@ func (o *outbox) putReady(experiment replicate.ID, object []byte) error {
 		if err = syncPath(o.path(readyName)); err != nil {
 			os.Remove(name)
 		}
+		o.tell()
 	}
 	if err != nil {
 		os.Remove(hidden)
 	}
 	return err
+}
+
+// tell makes the uploader look now for what it would find a little later.
+func (o *outbox) tell() {
+	_ = os.WriteFile(o.path(newsName), nil, 0o600) // it looks in any case
 }
 
 // newReady opens a file that is to get a name in ready/, later ones of a process behind earlier ones.

@@ -320,3 +320,33 @@ func FuzzOutboxFiles(f *testing.F) {
 		_, _ = Outboxes(filepath.Dir(l.spool.dir))
 	})
 }
+
+// TestPacksAreSentWhileTheirCommitIsMade has an uploader find a pack before anything is ready that needs it.
+func TestPacksAreSentWhileTheirCommitIsMade(t *testing.T) {
+	l := newOutboxLab(t, memStore(t))
+	own, err := l.spool.newWriterDir(newDiary().id, false)
+	must(t, err)
+	defer own.close()
+	must(t, l.spool.outbox.make(l.root))
+	u := l.spool.newUploader()
+	b := newPackBuilder(filepath.Join(own.dir, buildName), rand.Reader, 0, 1)
+	b.early = l.spool.outbox.tell
+	p, err := b.take()
+	must(t, err)
+	_, err = b.addFrame(t.Context(), p, kindGroup, []byte("x"))
+	must(t, err)
+	packs, err := b.finish(p)
+	must(t, err)
+	if u.touched(newsName).IsZero() {
+		t.Error("the uploader is not told of it")
+	}
+
+	must(t, u.sendEarly(t.Context()))
+	if _, err := l.store.Stat(t.Context(), packKey(packs[0].name)); err != nil {
+		t.Error(err)
+	}
+	u.store = unreachable(t, l.store)
+	must(t, u.sendEarly(t.Context()))
+	must(t, l.spool.outbox.put(own.meta.Experiment, packs, nil))
+	must(t, u.sendPacks(t.Context(), []replicate.Hash{packs[0].name}))
+}

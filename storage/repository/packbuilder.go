@@ -36,6 +36,7 @@ type packBuilder struct {
 	dir    string
 	random io.Reader
 	room   func() error // whether there is some for another pack; may be nil
+	early  func()       // told that a complete pack has its name in dir; nil: it keeps the one it was made under
 
 	mu     sync.Mutex // guards what follows
 	change sync.Cond
@@ -168,15 +169,37 @@ func (b *packBuilder) close(p *openPack) error {
 	p.file = nil
 	b.mu.Lock()
 	b.names[p.handle] = name
+	i := len(b.packs)
 	b.packs = append(b.packs, builtPack{name: name, path: f.Name(), size: size})
 	b.mu.Unlock()
 	b.syncs.Go(func() {
-		if err := errors.Join(fdatasync(f), f.Close()); err != nil {
+		err := errors.Join(fdatasync(f), f.Close())
+		if err == nil && b.early != nil {
+			err = b.show(i)
+		}
+		if err != nil {
 			b.mu.Lock()
 			b.err = errors.Join(b.err, err)
 			b.mu.Unlock()
 		}
 	})
+	return nil
+}
+
+// show gives a durable pack its name.
+func (b *packBuilder) show(i int) error {
+	b.mu.Lock()
+	p := b.packs[i]
+	b.mu.Unlock()
+	to := filepath.Join(b.dir, p.name.String())
+	if err := os.Rename(p.path, to); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.packs[i].path = to
+	b.made = append(b.made, to)
+	b.mu.Unlock()
+	b.early()
 	return nil
 }
 

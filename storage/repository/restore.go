@@ -47,7 +47,7 @@ func (u *uploader) addDoubt(packs []replicate.Hash) error {
 	known := u.spool.doubtful()
 	for _, p := range packs {
 		known[p] = true
-		delete(u.put, p)
+		u.puts.forget(p)
 		delete(u.seen, p)
 	}
 	u.saveSeen(u.seen)

@@ -80,7 +80,7 @@ func (s *snapshot) take(ctx context.Context, note func(t *Tree, added int64) Rec
 	s.match(found)
 	s.carry(ctx)
 	s.build = newPackBuilder(s.project.build, s.project.random, s.expected(), workers())
-	s.build.room = s.project.room
+	s.build.room, s.build.early = s.project.room, s.project.early
 	t, err := s.store(ctx, note)
 	if err != nil {
 		s.build.discard()
@@ -370,6 +370,7 @@ type project struct {
 	hooked     func(path string)
 
 	room         func() error // whether there is some for another pack; may be nil
+	early        func()       // told of packs that are complete before the snapshot is; may be nil
 	leaveCarried bool         // files that are not looked at stay where they are, also in packs to be avoided: the uploader sees to it
 }
 

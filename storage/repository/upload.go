@@ -20,6 +20,8 @@ import (
 const (
 	// lookEvery is how often an uploader looks for something new. It costs two readdirs.
 	lookEvery = 200 * time.Millisecond
+	// newsEvery is how often it looks whether somebody says that there is something. It costs two stats.
+	newsEvery = 20 * time.Millisecond
 	// retryFirst and retryLast bound the pause after an error. They double in between.
 	retryFirst = 200 * time.Millisecond
 	retryLast  = 30 * time.Second
@@ -31,8 +33,9 @@ const (
 	settle = time.Second
 )
 
-// An uploader publishes what is in an outbox. Three goroutines share the work, as a large pack must keep neither a heartbeat nor a curve
-// waiting: one publishes what is ready (U1 to U5), one looks after the streams and ends of writers, one sends heartbeats.
+// An uploader publishes what is in an outbox. Four goroutines share the work, as a large pack must keep neither a heartbeat nor a curve
+// waiting: one publishes what is ready (U1 to U5), one sends packs of commits that are still being made, one looks after the streams and ends of
+// writers, one sends heartbeats.
 type uploader struct {
 	spool *Spool
 	*outbox
@@ -41,7 +44,7 @@ type uploader struct {
 	repo  *Repository // and here
 	pause func(ctx context.Context, d time.Duration) error
 
-	put  map[replicate.Hash]time.Time // when this process put packs, by the store's clock
+	puts puts
 	seen map[replicate.Hash]time.Time // until when packs may be relied on
 
 	turn  chan struct{}        // held by who sends or removes heartbeats: guards ended
@@ -89,7 +92,8 @@ func (s *Spool) newUploader() *uploader {
 	far.timing = s.remote.timing
 	u := &uploader{
 		spool: s, outbox: s.outbox, store: store, far: far, repo: s.remote, pause: s.pause,
-		put: map[replicate.Hash]time.Time{}, seen: s.outbox.readSeen(),
+		puts: puts{began: s.now(), at: map[replicate.Hash]time.Time{}, busy: map[replicate.Hash]chan struct{}{}, tried: map[replicate.Hash]bool{}},
+		seen: s.outbox.readSeen(),
 		turn: make(chan struct{}, 1), ended: map[string]bool{}, beats: map[string]time.Time{}, tails: map[string]*tail{},
 	}
 	if text, err := os.ReadFile(u.path(clockName)); err == nil {
@@ -119,6 +123,7 @@ func (u *uploader) run(ctx context.Context) error {
 		return err
 	}
 	others.Go(func() { _ = u.repeat(ctx, "beat", func() (bool, error) { return false, u.beatAll(ctx) }) })
+	others.Go(func() { _ = u.repeat(ctx, "early", func() (bool, error) { return false, u.sendEarly(ctx) }) })
 	others.Go(func() {
 		defer u.closeTails()
 		_ = u.repeat(ctx, "tend", func() (bool, error) { return false, u.tend(ctx) })
@@ -143,6 +148,7 @@ func (u *uploader) run(ctx context.Context) error {
 func (u *uploader) repeat(ctx context.Context, what string, f func() (done bool, err error)) error {
 	wait := retryFirst
 	for {
+		asked, told := u.touched(wakeName), u.touched(newsName)
 		done, err := f()
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -155,13 +161,15 @@ func (u *uploader) repeat(ctx context.Context, what string, f func() (done bool,
 			return errVanished
 		}
 		pause := lookEvery
+		news := func() bool { return !u.touched(wakeName).Equal(asked) }
 		if err != nil {
 			pause = wait/2 + rand.N(wait)
 			wait = min(2*wait, retryLast)
 		} else {
 			wait = retryFirst
+			news = func() bool { return !u.touched(wakeName).Equal(asked) || !u.touched(newsName).Equal(told) }
 		}
-		if err := u.rest(ctx, pause); err != nil {
+		if err := u.rest(ctx, pause, news); err != nil {
 			return err
 		}
 	}
@@ -170,23 +178,22 @@ func (u *uploader) repeat(ctx context.Context, what string, f func() (done bool,
 // errVanished says that somebody has removed the outbox: there is nothing to send any more.
 var errVanished = replicate.Errorf(replicate.NotFound, "the folder is gone")
 
-// rest waits, but for somebody who asks to go on.
-func (u *uploader) rest(ctx context.Context, d time.Duration) error {
-	asked := u.asked()
+// rest waits, but not longer than until there are news.
+func (u *uploader) rest(ctx context.Context, d time.Duration, news func() bool) error {
 	for {
-		part := min(d, lookEvery)
+		part := min(d, newsEvery)
 		if err := u.pause(ctx, part); err != nil {
 			return err
 		}
-		if d -= part; d <= 0 || !u.asked().Equal(asked) {
+		if d -= part; d <= 0 || news() {
 			return nil
 		}
 	}
 }
 
-// asked is when somebody asked to go on.
-func (u *uploader) asked() time.Time {
-	info, err := os.Stat(u.path(wakeName))
+// touched is when a file of the outbox was written that says no more than that.
+func (o *outbox) touched(name string) time.Time {
+	info, err := os.Stat(o.path(name))
 	if err != nil {
 		return time.Time{}
 	}

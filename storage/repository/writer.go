@@ -22,6 +22,7 @@ type WriterOptions struct {
 	Note   func(text string) // told about files that no rule leaves out and that cannot be saved, or are torn; may be nil
 	After  time.Time         // facts that it sets count as later than this
 	Guest  bool              // somebody else ends the experiment: if this process dies, Recover publishes what is left and ends nothing
+	Opened func()            // called before the first snapshot, when an uploader would have something to stay for; may be nil
 }
 
 // A Writer records one experiment from one process. Its methods may be called from several goroutines.
@@ -150,6 +151,9 @@ func (s *Spool) newWriter(experiment replicate.ID, o WriterOptions) (*Writer, er
 		project: s.project(root, o.Ignore, own.dir),
 		sizes:   &measurer{root: root, now: s.now, sizes: map[string]LeftOut{}},
 	}
+	if o.Opened != nil {
+		o.Opened()
+	}
 	w.files = s.trusted(loadStatCache(statCachePath(root, s.repository.ID())))
 	w.recipes, w.recent = map[Ref]*recipe{}, &recentChunks{}
 	return w, nil
@@ -164,9 +168,13 @@ func (s *Spool) project(root string, ignore []string, dir string) *project {
 		}
 	}
 	hidden := filepath.Join(root, ".replicate")
+	var early func()
+	if s.outbox != nil {
+		early = s.outbox.tell
+	}
 	return &project{
 		root: root, ignore: ignore, skip: skip, build: filepath.Join(dir, buildName), repository: s.repository, random: s.random, hooked: s.hooked,
-		room: s.hasRoom, leaveCarried: s.outbox != nil,
+		room: s.hasRoom, early: early, leaveCarried: s.outbox != nil,
 		clock: func() time.Time {
 			_ = os.Mkdir(hidden, 0o700) // it is there, or nothing can be kept in it: then fileClock fails too
 			t, err := fileClock(hidden)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -30,7 +31,8 @@ var byName = []string{".amazonaws.com", ".amazonaws.com.cn", ".aliyuncs.com", ".
 
 // A client makes the SDK's client when it is needed first.
 type client struct {
-	meter wire.Meter
+	meter   wire.Meter
+	withMD5 atomic.Bool // the bucket insists on an MD5 of every body
 
 	mu     sync.Mutex // guards what follows
 	sdk    *awss3.Client

@@ -75,6 +75,7 @@ var explanations = map[string]explanation{
 	"SlowDown":                       {replicate.Unavailable, "the server asks for fewer requests", ""},
 	"BadDigest":                      {replicate.Unavailable, "the bytes were damaged on the way", ""},
 	"InvalidDigest":                  {replicate.Unavailable, "the bytes were damaged on the way", ""},
+	"XAmzContentSHA256Mismatch":      {replicate.Unavailable, "the bytes were damaged on the way", ""},
 	"IncompleteBody":                 {replicate.Unavailable, "the upload broke off", ""},
 	"RequestTimeout":                 {replicate.Unavailable, "the upload stood still for too long", ""},
 }
@@ -140,6 +141,11 @@ func credentials(err error) (kind replicate.Kind, hint string, cause error) {
 		return replicate.Usage, "check AWS_PROFILE: aws configure list-profiles shows those that are there", errors.New(words(err))
 	}
 	return replicate.KindOf(err), "", err
+}
+
+// wantsMD5 reports whether a body was refused because its MD5 was not sent. InvalidRequest says so in its text alone.
+func wantsMD5(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "Content-MD5") // failed keeps the words
 }
 
 // words returns the last part of an error, without what the SDK puts before it.

@@ -149,6 +149,28 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+func TestBucketThatInsistsOnMD5(t *testing.T) {
+	proxy, env := storagetest.StartProxy(t, storagetest.StartS3(t), 1)
+	storagetest.Setenv(t, env)
+	var sums []string
+	proxy.Intercept(func(r *http.Request) *badnet.Answer {
+		if r.Method != http.MethodPut {
+			return nil
+		}
+		sums = append(sums, r.Header.Get("Content-MD5"))
+		if sums[len(sums)-1] == "" {
+			return &badnet.Answer{Status: 400, Code: "InvalidRequest", Message: "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"}
+		}
+		return nil
+	})
+	s := open(t, "s3://replicate-test")
+	storagetest.Put(t, s, "log/a", []byte("x"))
+	storagetest.Put(t, s, "log/b", []byte("y"))
+	if want := []string{"", "ndTkYSaMgDT1yFZOFVxnpg==", "QVKQdpWURg4uSFkikE80XQ=="}; !slices.Equal(sums, want) {
+		t.Errorf("%q, want %q", sums, want)
+	}
+}
+
 func TestRegionIsFound(t *testing.T) {
 	proxy, env := storagetest.StartProxy(t, storagetest.StartS3(t), 1)
 	storagetest.Setenv(t, env)

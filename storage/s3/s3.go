@@ -3,8 +3,9 @@
 // Credentials, region and endpoint are what the AWS SDK finds in the environment and in the files of a profile. A bucket in another region
 // than that is found. At an endpoint of one's own, buckets are named in the path, unless it is known to refuse that.
 //
-// The package uses no conditional requests, no multipart uploads and no checksums that only Amazon knows: a body is checked by its MD5, which
-// every server of the protocol compares. The store's clock is the Date of the server's answers, in seconds; Object.Time is LastModified.
+// The package uses no conditional requests, no multipart uploads and no checksums that only Amazon knows: a body is checked by the SHA-256 that is
+// a part of every signature, and by its MD5 where a bucket insists on one, as with Object Lock: that takes three times as long. The store's clock
+// is the Date of the server's answers, in seconds; Object.Time is LastModified.
 //
 // Each call makes one attempt; New's store is meant to be wrapped by storage.Retry, as the registered Opener does. The SDK is set up
 // by the first call, not before.
@@ -14,7 +15,10 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/md5"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -23,7 +27,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/storage"
@@ -148,15 +154,31 @@ func (s *Store) Put(ctx context.Context, key string, from io.ReadSeeker, n int64
 	if err := cmp.Or(ctx.Err(), storage.CheckKey(key)); err != nil {
 		return time.Time{}, s.failed("put", key, err)
 	}
-	body, sum, err := wire.NewBody(from, n)
+	withMD5 := s.client.withMD5.Load()
+	date, err := s.put(ctx, key, from, n, withMD5)
+	if wantsMD5(err) && !withMD5 {
+		s.client.withMD5.Store(true)
+		date, err = s.put(ctx, key, from, n, true)
+	}
+	return date, err
+}
+
+func (s *Store) put(ctx context.Context, key string, from io.ReadSeeker, n int64, withMD5 bool) (time.Time, error) {
+	signed, tag := sha256.New(), md5.New()
+	sums := []io.Writer{signed}
+	if withMD5 {
+		sums = append(sums, tag)
+	}
+	body, err := wire.NewBody(from, n, sums...)
 	if err != nil { // of the caller's, no network's
 		return time.Time{}, &replicate.Error{Op: "put", Path: s.bucket.URL() + "/" + key, Kind: replicate.KindOf(err), Err: err}
 	}
+	in := &awss3.PutObjectInput{Bucket: &s.bucket.Name, Key: s.name(key), Body: body, ContentLength: &n}
+	if withMD5 {
+		in.ContentMD5 = aws.String(base64.StdEncoding.EncodeToString(tag.Sum(nil)))
+	}
 	ctx, date := wire.NoteDate(ctx)
-	_, err = call(ctx, s, (*awss3.Client).PutObject, &awss3.PutObjectInput{
-		Bucket: &s.bucket.Name, Key: s.name(key), Body: body, ContentLength: &n,
-		ContentMD5: aws.String(base64.StdEncoding.EncodeToString(sum)),
-	})
+	_, err = call(ctx, s, (*awss3.Client).PutObject, in, withSHA256(hex.EncodeToString(signed.Sum(nil))))
 	if err == nil && date.IsZero() {
 		err = errNoDate
 	}
@@ -164,6 +186,18 @@ func (s *Store) Put(ctx context.Context, key string, from io.ReadSeeker, n int64
 		return time.Time{}, s.failed("put", key, err)
 	}
 	return *date, nil
+}
+
+// withSHA256 spares the SDK computing what is signed of a body, which would be read once more.
+func withSHA256(sum string) func(*awss3.Options) {
+	return func(o *awss3.Options) {
+		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+			return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("KnownPayloadHash",
+				func(ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler) (middleware.InitializeOutput, middleware.Metadata, error) {
+					return next.HandleInitialize(v4.SetPayloadHash(ctx, sum), in)
+				}), middleware.Before)
+		})
+	}
 }
 
 // List yields objects, a page at a time.

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"crypto/md5"
 	"errors"
 	"fmt"
 	"io"
@@ -14,25 +13,24 @@ type Body struct {
 	at   int64
 }
 
-// NewBody returns the first n bytes of from, at their beginning, and their MD5, which servers compare with what arrives. It reads them all
-// once: a body that is shorter or breaks is an error here, before anything is sent.
-func NewBody(from io.ReadSeeker, n int64) (*Body, []byte, error) {
+// NewBody returns the first n bytes of from, at their beginning, and gives them to the sums that servers compare with what arrives. It reads
+// them all once: a body that is shorter or breaks is an error here, before anything is sent.
+func NewBody(from io.ReadSeeker, n int64, sums ...io.Writer) (*Body, error) {
 	b := &Body{from: from, n: n}
 	if _, err := b.Seek(0, io.SeekStart); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	sum := md5.New()
-	got, err := io.Copy(sum, b)
+	got, err := io.Copy(io.MultiWriter(sums...), b)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if got < n {
-		return nil, nil, fmt.Errorf("want %d bytes, got %d: %w", n, got, io.ErrUnexpectedEOF)
+		return nil, fmt.Errorf("want %d bytes, got %d: %w", n, got, io.ErrUnexpectedEOF)
 	}
 	if _, err := b.Seek(0, io.SeekStart); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return b, sum.Sum(nil), nil
+	return b, nil
 }
 
 func (b *Body) Read(p []byte) (int, error) {
