@@ -29,7 +29,7 @@ func (h *Host) findEngine(ctx context.Context) error {
 	}
 	seen, err := h.lookAround(ctx, socket)
 	if err != nil {
-		return &replicate.Error{Op: "reach Docker on", Path: h.Name(), Kind: replicate.Unavailable, Err: errors.Join(first, err)}
+		return &replicate.Error{Op: "reach Docker on", Path: h.Name(), Kind: replicate.Unavailable, Err: fmt.Errorf("%w; %w", first, err), Hint: replicate.HintOf(err)}
 	}
 	for _, other := range seen.sockets {
 		if h.target.Socket == "" && other.usable && h.openEngine(ctx, other.path) == nil {

@@ -41,7 +41,15 @@ func (h *Host) info(ctx context.Context) (docker.Info, error) {
 	return *h.said, nil
 }
 
-// Open connects to a target and finds its engine.
+// A ConnectError is why a host did not let us in. Nothing was asked of it.
+type ConnectError struct{ Err error }
+
+func (e *ConnectError) Error() string { return e.Err.Error() }
+
+// Unwrap is for errors.Is and errors.As.
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// Open connects to a target and finds its engine. A ConnectError says that there is no connection.
 func (c *Client) Open(ctx context.Context, t Target) (*Host, error) {
 	h, err := c.dial(ctx, t)
 	if err != nil {
@@ -79,7 +87,7 @@ func (c *Client) dial(ctx context.Context, t Target) (*Host, error) {
 		}
 		conn, err := ssh.Dial(ctx, t.Address, options)
 		if err != nil {
-			return nil, err
+			return nil, &ConnectError{err}
 		}
 		h.conn = conn
 		conn.Prepare(h.firstSocket(), channels)

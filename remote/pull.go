@@ -9,6 +9,7 @@ import (
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/remote/docker"
 	"github.com/replicate/replicate/remote/job"
+	"github.com/replicate/replicate/remote/ssh"
 	"github.com/replicate/replicate/storage"
 	"github.com/replicate/replicate/storage/pipe"
 	"github.com/replicate/replicate/storage/project"
@@ -86,14 +87,14 @@ func (h *Host) Pull(ctx context.Context, p *project.Project, id replicate.ID) (s
 		return false, err
 	}
 	defer closeStore()
-	from, err := repository.Open(ctx, store)
-	if replicate.KindOf(err) == replicate.NotFound {
-		return before.Ended(), nil // it never got as far as recording anything
-	}
+	home, err := openHome(ctx, p)
 	if err != nil {
 		return false, err
 	}
-	home, err := openHome(ctx, p)
+	from, err := repository.Open(ctx, store)
+	if replicate.KindOf(err) == replicate.NotFound && stopped && before.Ended() { // it never got as far as recording anything
+		return true, conclude(ctx, home, id, before)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -109,7 +110,18 @@ func (h *Host) Pull(ctx context.Context, p *project.Project, id replicate.ID) (s
 	if err != nil {
 		return false, err
 	}
-	return e.Status.Final() && before.Ended() && len(damage) == 0, errors.Join(damage...)
+	final := e.Status.Final()
+	if !final && stopped && before.Ended() { // its supervisor cannot say so any more
+		err := conclude(ctx, home, id, before)
+		damage, final = append(damage, err), err == nil
+	}
+	err = errors.Join(damage...)
+	return final && before.Ended() && err == nil, err
+}
+
+// conclude records the end of a run that is not recorded where it ran.
+func conclude(ctx context.Context, home *repository.Repository, id replicate.ID, end job.State) error {
+	return recorder.Conclude(ctx, home, id, end.Status, &end.ExitCode, end.Reason)
 }
 
 func openHome(ctx context.Context, p *project.Project) (*repository.Repository, error) {
@@ -222,15 +234,42 @@ func (r *Run) awaitUpload(ctx context.Context) error {
 	return nil
 }
 
+// homePatience is how long an ended run may be out of reach before its commits are left to replicate pull.
+const homePatience = 30 * time.Second
+
+// bringHome pulls a run that has ended. That the line is lost, or the engine just restarts, is waited for.
+func (r *Run) bringHome(ctx context.Context) (settled bool, err error) {
+	waiting, cancel := context.WithTimeout(ctx, homePatience)
+	defer cancel()
+	for pause := (ssh.Backoff{}); ; {
+		if err = r.host.awaitStop(ctx, r.ID); err == nil {
+			settled, err = r.host.Pull(ctx, r.project, r.ID)
+		}
+		switch replicate.KindOf(err) {
+		case replicate.Unavailable, replicate.Internal:
+		default:
+			return settled, err
+		}
+		if pause.Wait(waiting) != nil {
+			return false, err
+		}
+		if host, openErr := r.client.Open(waiting, r.target); openErr == nil {
+			r.host.Close()
+			r.setHost(host)
+		}
+	}
+}
+
 // finish brings the rest home and closes what this machine has of the run.
 func (r *Run) finish(ctx context.Context) error {
 	if !r.pulls() {
-		return errors.Join(r.awaitUpload(ctx), removeNote(r.project, r.ID))
-	}
-	if err := r.host.awaitStop(ctx, r.ID); err != nil {
+		err := errors.Join(r.awaitUpload(ctx), removeNote(r.project, r.ID))
+		if r.host != nil && end.Status == replicate.Crashed {
+			err = errors.Join(err, r.host.sayCrashed(ctx, r.project, r.ID))
+		}
 		return err
 	}
-	settled, err := r.host.Pull(ctx, r.project, r.ID)
+	settled, err := r.bringHome(ctx)
 	if r.session != nil {
 		err = errors.Join(err, r.session.Leave(ctx))
 		r.session = nil
@@ -241,12 +280,28 @@ func (r *Run) finish(ctx context.Context) error {
 	return errors.Join(r.host.acknowledge(ctx, r.ID), removeNote(r.project, r.ID))
 }
 
+// sayCrashed ends the experiment of a run in a bucket if its supervisor was killed, and cannot.
+func (h *Host) sayCrashed(ctx context.Context, p *project.Project, id replicate.ID) error {
+	s, stopped, err := h.state(ctx, id)
+	if err != nil || !stopped || s.Status != replicate.Crashed {
+		return err
+	}
+	home, err := openHome(ctx, p)
+	if err != nil {
+		return err
+	}
+	return conclude(ctx, home, id, s)
+}
+
 // Fetch is Pull for somebody who does not follow the run: once everything is here the host is told, and this machine forgets what it noted. A run whose start
 // was cut off is ended.
 func (h *Host) Fetch(ctx context.Context, p *project.Project, id replicate.ID) (settled bool, err error) {
 	begun, err := h.settleStart(ctx, p, id)
-	if err != nil || !begun || !Pulls(p) {
+	if err != nil || !begun {
 		return !begun, err
+	}
+	if !Pulls(p) {
+		return false, h.sayCrashed(ctx, p, id)
 	}
 	settled, err = h.Pull(ctx, p, id)
 	if err != nil || !settled {

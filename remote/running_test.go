@@ -43,10 +43,6 @@ func (d *desk) beginCommand(cmd *exec.Cmd) *running {
 		close(r.ended)
 	}()
 	d.t.Cleanup(func() {
-		if d.t.Failed() {
-			_ = cmd.Process.Signal(syscall.SIGQUIT) // its goroutines tell what it waits for
-			<-r.ended
-		}
 		r.kill()
 		if d.t.Failed() {
 			said, _ := os.ReadFile(r.stderr)
@@ -88,6 +84,8 @@ func (r *running) wait() int {
 	select {
 	case <-r.ended:
 	case <-time.After(time.Minute):
+		_ = r.cmd.Process.Signal(syscall.SIGQUIT) // its goroutines tell what it waits for
+		<-r.ended
 		r.d.t.Fatalf("%s does not end", strings.Join(r.cmd.Args[1:], " "))
 	}
 	return r.cmd.ProcessState.ExitCode()

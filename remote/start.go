@@ -92,7 +92,7 @@ func (h *Host) settleStart(ctx context.Context, p *project.Project, id replicate
 	}
 	home, err := openHome(ctx, p)
 	if err == nil {
-		err = recorder.Crash(ctx, home, id, why)
+		err = recorder.Conclude(ctx, home, id, replicate.Crashed, nil, why)
 	}
 	if err != nil && replicate.KindOf(err) != replicate.NotFound { // it was killed before the experiment was recorded
 		return false, err

@@ -122,7 +122,7 @@ func (w *world) notStarted(ctx context.Context, err error) error {
 		err = &replicate.Error{Op: "build", Path: failed.Step, Err: fmt.Errorf("exit code %d", failed.Code), Hint: replicate.HintOf(err)}
 	}
 	w.report("error", err)
-	if replicate.KindOf(err) == replicate.Unavailable {
+	if _, refused := errors.AsType[*remote.ConnectError](err); refused || replicate.KindOf(err) == replicate.Unavailable {
 		return exitCode(remote.ExitUnknown)
 	}
 	return exitCode(remote.ExitBroken)

@@ -155,8 +155,9 @@ func Settle(ctx context.Context, to, from *repository.Repository, id replicate.I
 	return here.row.Experiment, nil
 }
 
-// Crash ends an experiment whose end nobody will record any more, unless it has one.
-func Crash(ctx context.Context, r *repository.Repository, id replicate.ID, why string) error {
+// Conclude ends an experiment whose end nobody else will record any more, unless it has one. code is nil where none is known, and why is empty where the
+// status says all.
+func Conclude(ctx context.Context, r *repository.Repository, id replicate.ID, status replicate.Status, code *int, why string) error {
 	found, err := findExperiment(ctx, r, string(id))
 	if err != nil || found.row.Status.Final() {
 		return err
@@ -165,8 +166,14 @@ func Crash(ctx context.Context, r *repository.Repository, id replicate.ID, why s
 	if err != nil {
 		return err
 	}
-	failure := replicate.Failure{Type: "run", Message: why}
-	return found.set(ctx, r, map[string]json.RawMessage{"status": raw(replicate.Crashed), "ended": raw(at.UTC()), "error": raw(failure)})
+	fields := map[string]json.RawMessage{"status": raw(status), "ended": raw(at.UTC())}
+	if why != "" {
+		fields["error"] = raw(replicate.Failure{Type: "run", Message: why})
+	}
+	if code != nil {
+		fields["exit_code"] = raw(*code)
+	}
+	return found.set(ctx, r, fields)
 }
 
 // set says something of the experiment that counts for more than what was said before, by whatever clock.

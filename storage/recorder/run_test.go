@@ -119,14 +119,14 @@ func TestEndsOfOthersAreRecorded(t *testing.T) {
 	check(t, asked.Leave(ctx))
 	_, err = Settle(ctx, open(t, here), open(t, there), id)
 	check(t, err)
-	check(t, Crash(ctx, open(t, here), id, "nobody knows"))
+	check(t, Conclude(ctx, open(t, here), id, replicate.Crashed, nil, "nobody knows"))
 	if e := recorded(t, here, id).row.Experiment; e.Status != replicate.Failed || *e.ExitCode != 3 {
 		t.Errorf("it ends as %+v", e)
 	}
 	other, _, err := BeginRun(ctx, Run{Dir: here, Command: []string{"make"}, Status: replicate.Building}, testOptions())
 	check(t, err)
 	check(t, other.Leave(ctx))
-	check(t, Crash(ctx, open(t, here), other.ID(), "killed"))
+	check(t, Conclude(ctx, open(t, here), other.ID(), replicate.Crashed, nil, "killed"))
 	if e := recorded(t, here, other.ID()).row.Experiment; e.Status != replicate.Crashed || e.Failure.Message != "killed" || e.Ended.IsZero() {
 		t.Errorf("it ends as %+v", e)
 	}
