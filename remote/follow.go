@@ -125,7 +125,7 @@ func (r *Run) Follow(ctx context.Context) (job.State, error) {
 		err := r.followOnce(ctx)
 		if end := r.log.ended(); end != nil {
 			p.stop()
-			return *end, r.finish(ctx)
+			return *end, r.finish(ctx, *end)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -143,7 +143,7 @@ func (r *Run) Follow(ctx context.Context) (job.State, error) {
 		case err == nil && stopped:
 			p.stop()
 			err = r.readRest(ctx)
-			return state, errors.Join(err, r.finish(ctx))
+			return state, errors.Join(err, r.finish(ctx, state))
 		}
 		if r.log.offset() > before {
 			pause.Reset()

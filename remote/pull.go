@@ -261,7 +261,7 @@ func (r *Run) bringHome(ctx context.Context) (settled bool, err error) {
 }
 
 // finish brings the rest home and closes what this machine has of the run.
-func (r *Run) finish(ctx context.Context) error {
+func (r *Run) finish(ctx context.Context, end job.State) error {
 	if !r.pulls() {
 		err := errors.Join(r.awaitUpload(ctx), removeNote(r.project, r.ID))
 		if r.host != nil && end.Status == replicate.Crashed {

@@ -97,13 +97,16 @@ func (r *running) id() string {
 	r.says("Running '")
 	_, after, _ := strings.Cut(r.err(), "' as ")
 	short, _, _ := strings.Cut(after, "...")
-	for _, e := range r.d.list() {
-		if strings.HasPrefix(e.ID, short) {
-			return e.ID
+	var id string
+	r.d.within(time.Minute, "ls has "+short, func() bool { // to a bucket it goes by itself
+		for _, e := range r.d.list() {
+			if strings.HasPrefix(e.ID, short) {
+				id = e.ID
+			}
 		}
-	}
-	r.d.t.Fatalf("ls has no %s", short)
-	return ""
+		return id != ""
+	})
+	return id
 }
 
 // inside runs a program in the working directory of a run.
