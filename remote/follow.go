@@ -80,9 +80,7 @@ func (l *log) note(f job.Frame) {
 }
 
 // takeEcho shows the beginning of what the supervisor prints.
-func (l *log) takeEcho(s *docker.Stream) {
-	from, to := io.Pipe()
-	go func() { to.CloseWithError(s.Output(to, io.Discard)) }()
+func (l *log) takeEcho(from *io.PipeReader) {
 	frames := job.NewFrameReader(from, l.offset())
 	for {
 		f, err := frames.Next()

@@ -132,6 +132,9 @@ func openHome(ctx context.Context, p *project.Project) (*repository.Repository, 
 	return repository.Open(ctx, store)
 }
 
+// firstLook is when it is first asked how far a job is: its first line comes before, and short ones are over.
+const firstLook = time.Second
+
 // pullEvery is how often commits, points and output are fetched while a run is followed.
 const pullEvery = 5 * time.Second
 
@@ -154,13 +157,13 @@ func (r *Run) startPulling(ctx context.Context) *pulling {
 		tick := time.NewTicker(pullEvery)
 		defer tick.Stop()
 		said := replicate.Running
-		for {
-			said = r.sayStatus(ctx, said)
+		for look := time.After(firstLook); ; look = tick.C {
 			select {
 			case <-ctx.Done():
 				return
-			case <-tick.C:
+			case <-look:
 			}
+			said = r.sayStatus(ctx, said)
 			_, err := r.currentHost().Pull(ctx, r.project, r.ID)
 			if err != nil && ctx.Err() == nil && !r.currentHost().lost(err) {
 				r.client.Warn(err)

@@ -72,17 +72,11 @@ func (r *Run) putCode(ctx context.Context, tree *code.Tree, spec job.Spec) error
 	return err
 }
 
-// sendCode sends what the host lacks of the working directory, to a container that runs.
-func (r *Run) sendCode(ctx context.Context, tree *code.Tree, spec job.Spec) error {
-	argv := []string{docker.ProgramPath, "supervise", "code", "--chunks", chunksDir, "--target", codeDir,
-		"--owner", fmt.Sprintf("%d:%d", spec.UID, spec.GID)}
-	conn := r.host.execute(ctx, docker.RunName(r.ID), argv)
-	report, err := tree.Send(ctx, conn, code.SendOptions{Progress: r.client.sending})
+// sendCode sends what the host lacks of the working directory, to a supervisor that has its job.
+func (r *Run) sendCode(ctx context.Context, tree *code.Tree, to io.ReadWriteCloser) error {
+	report, err := tree.Send(ctx, to, code.SendOptions{Progress: r.client.sending})
 	if r.client.Progress != nil {
 		r.client.Progress("", 0, 0)
-	}
-	if endErr := conn.Close(); err == nil {
-		err = endErr
 	}
 	if err == nil {
 		r.client.saySent(report, tree)

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
 	"sync"
@@ -31,6 +32,7 @@ type Run struct {
 	started func()            // to be called when the job is in the hands of its supervisor, or never will be
 	session *recorder.Session // nil where the supervisor says how the experiment is
 	stream  *docker.Stream    // to the supervisor's stdin, nil if nobody needs it
+	output  *attached         // stream, with the supervisor's stdout
 	log     *log
 	ports   forwards
 	secrets func(context.Context) (job.Secrets, error) // those of now
@@ -131,38 +133,69 @@ func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree, found survey) 
 	if err != nil {
 		return err
 	}
+	if !isSmall(tree) {
+		container.Argv = append(container.Argv, "--code", codeDir, "--chunks", chunksDir, "--owner", fmt.Sprintf("%d:%d", spec.UID, spec.GID))
+	}
+	if r.host.conn != nil && r.host.socket != "" {
+		r.host.conn.Prepare(r.host.socket, streams)
+	}
 	if _, err := r.host.engine.Create(ctx, container); err != nil {
 		return err
 	}
 	if isSmall(tree) {
 		err = r.putCode(ctx, tree, spec)
 	}
-	if err == nil {
-		err = r.start(ctx, container)
-	}
-	if err == nil && !isSmall(tree) {
-		err = r.sendCode(ctx, tree, spec)
+	for again := true; again && err == nil; {
+		again, err = r.start(ctx, j, container, tree, spec)
 	}
 	if err != nil {
 		return err
 	}
 	r.client.Say("Running '%s' as %s...", commandText(j.Command), r.ID.Short())
-	if err := r.hand(ctx, j, spec); err != nil {
-		return err
-	}
+	go r.log.takeEcho(r.output.out) // what the supervisor prints first comes that way
 	return r.handedOver(ctx)
 }
 
-// start attaches to the container and starts it. What the supervisor prints first comes that way.
-func (r *Run) start(ctx context.Context, c docker.Container) (err error) {
-	if r.stream, err = r.host.attachAndStart(ctx, c); err != nil {
-		return err
+// streams are opened beside the calls of a start: to the supervisor, and from its log.
+const streams = 2
+
+// start attaches to the container and starts it, and tells its supervisor meanwhile what that has to know: the engine keeps it until somebody reads.
+// After again nobody will: the container was made anew.
+func (r *Run) start(ctx context.Context, j Job, c docker.Container, tree *code.Tree, spec job.Spec) (again bool, err error) {
+	if r.stream, err = r.host.engine.Attach(context.WithoutCancel(ctx), c.Name); err != nil {
+		return false, err
 	}
-	go r.log.takeEcho(r.stream)
+	r.output = newAttached(r.stream)
+	telling, stop := context.WithCancel(ctx)
+	defer stop()
+	told := make(chan error, 1)
+	tell := func() { told <- r.tell(telling, j, tree, spec) }
 	if len(c.Ports) == 0 {
-		return nil
+		go tell()
 	}
-	return r.ports.open(ctx, r)
+	if again, err = r.host.engine.Start(ctx, c); again {
+		r.host.rememberLimits()
+	}
+	if err == nil && !again && len(c.Ports) > 0 { // a job begins when its ports can be reached
+		if err = r.ports.open(ctx, r); err == nil {
+			go tell()
+		}
+	}
+	if err == nil && !again {
+		return false, <-told
+	}
+	stop()
+	r.output.Close()
+	return again, err
+}
+
+// tell sends the supervisor its job, and what the host lacks of the working directory.
+func (r *Run) tell(ctx context.Context, j Job, tree *code.Tree, spec job.Spec) error {
+	err := r.hand(ctx, j, spec)
+	if err == nil && !isSmall(tree) {
+		err = r.sendCode(ctx, tree, r.output)
+	}
+	return err
 }
 
 // hand sends the job with its secrets.

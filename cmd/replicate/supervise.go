@@ -40,6 +40,9 @@ func superviseCommand(w *world) *cli.Command {
 		Flags: []cli.Flag{
 			dir,
 			&cli.StringFlag{Name: "locks", Usage: "`DIR` of the leases", Value: lockDir},
+			&cli.StringFlag{Name: "code", Usage: "receive the working directory behind the job, and make it `DIR`"},
+			&cli.StringFlag{Name: "chunks", Usage: "`DIR` of what of it is kept for the next time"},
+			&cli.StringFlag{Name: "owner", Usage: "`UID:GID` whom it belongs to"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, 0, 0, "no arguments"); err != nil {
@@ -76,9 +79,13 @@ func (w *world) supervise(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	receive, err := w.receiveCode(c)
+	if err != nil {
+		return err
+	}
 	code, err := job.Supervise(c.Context, job.Options{
 		Dir: c.String("dir"), Locks: c.String("locks"), Self: self,
-		Stdin: w.stdin, Stdout: w.stdout, Env: w.environ(), Now: w.now, Signals: signals,
+		Stdin: w.stdin, Stdout: w.stdout, Env: w.environ(), Now: w.now, Signals: signals, Receive: receive,
 		Record: func(ctx context.Context, spec job.Spec, secrets job.Secrets, tell func(string)) (job.Recorder, error) {
 			setStorage(secrets)
 			if err := verifyCode(ctx, spec.Cwd); err != nil {

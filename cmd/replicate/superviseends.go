@@ -25,16 +25,6 @@ func superviseEnds(w *world) []*cli.Command {
 			Usage:  "serve a repository for reading",
 			Action: func(c *cli.Context) error { return w.superviseStore(c) },
 		},
-		{
-			Name:  "code",
-			Usage: "receive a working directory",
-			Flags: []cli.Flag{
-				&cli.StringFlag{Name: "chunks", Usage: "`DIR` of what is kept for the next time"},
-				&cli.StringFlag{Name: "target", Usage: "`DIR` that it becomes"},
-				&cli.StringFlag{Name: "owner", Usage: "`UID:GID` whom it belongs to"},
-			},
-			Action: func(c *cli.Context) error { return w.superviseCode(c) },
-		},
 	}
 }
 
@@ -68,15 +58,19 @@ func (r *awakeReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (w *world) superviseCode(c *cli.Context) error {
+// receiveCode is how a supervisor gets the working directory that comes behind its job; nil if none does.
+func (w *world) receiveCode(c *cli.Context) (func(context.Context, io.ReadWriter) error, error) {
+	target := c.String("code")
+	if target == "" {
+		return nil, nil
+	}
 	var owner code.Owner
 	if _, err := fmt.Sscanf(c.String("owner"), "%d:%d", &owner.UID, &owner.GID); err != nil {
-		return replicate.Errorf(replicate.Usage, "owner %q is not UID:GID", c.String("owner"))
+		return nil, replicate.Errorf(replicate.Usage, "owner %q is not UID:GID", c.String("owner"))
 	}
-	return code.Receive(c.Context, struct {
-		io.Reader
-		io.Writer
-	}{w.stdin, w.stdout}, code.ReceiveOptions{Chunks: c.String("chunks"), Target: c.String("target"), Owner: &owner})
+	return func(ctx context.Context, rw io.ReadWriter) error {
+		return code.Receive(ctx, rw, code.ReceiveOptions{Chunks: c.String("chunks"), Target: target, Owner: &owner})
+	}, nil
 }
 
 // verifyCode compares a working directory that came as an archive with the manifest beside it, once: from then on it is the job's.

@@ -358,3 +358,37 @@ func TestSecondSendSendsNothing(t *testing.T) {
 		t.Errorf("%d bytes in %d", report.Sent, report.Wire)
 	}
 }
+
+// A recorded connection keeps what was written to it.
+type recorded struct {
+	net.Conn
+	said bytes.Buffer
+}
+
+func (r *recorded) Write(p []byte) (int, error) {
+	r.said.Write(p)
+	return r.Conn.Write(p)
+}
+
+func TestNothingIsReadBehindATree(t *testing.T) {
+	root, dir := t.TempDir(), t.TempDir()
+	must(t, os.WriteFile(filepath.Join(root, "f"), []byte("content"), 0o644))
+	one, two := net.Pipe()
+	here, there := &recorded{Conn: one}, &recorded{Conn: two}
+	_, sent, received := ends(t.Context(), scan(t, Options{Root: root}), here, there, ReceiveOptions{Chunks: dir + "/one", Target: dir + "/code"})
+	must(t, sent)
+	must(t, received)
+
+	const behind = "what somebody else says"
+	said := bytes.NewReader(append(here.said.Bytes(), behind...))
+	must(t, Receive(t.Context(), script{said, io.Discard}, ReceiveOptions{Chunks: dir + "/two", Target: dir + "/again"}))
+	if rest, _ := io.ReadAll(said); string(rest) != behind {
+		t.Errorf("Receive left %q", rest)
+	}
+	said = bytes.NewReader(append(there.said.Bytes(), behind...))
+	_, err := scan(t, Options{Root: root}).Send(t.Context(), closing{script{said, io.Discard}}, SendOptions{})
+	must(t, err)
+	if rest, _ := io.ReadAll(said); string(rest) != behind {
+		t.Errorf("Send left %q", rest)
+	}
+}

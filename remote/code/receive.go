@@ -25,6 +25,7 @@ type ReceiveOptions struct {
 
 // Receive takes a tree from a Send at the other end of rw and lays it out. The target is there with everything in it, every byte verified, or not at all. A
 // receiver that was killed leaves <Target>.part behind, which the next one replaces. The sender is told of errors. When ctx ends, Receive closes rw if it can be closed.
+// Nothing is read beyond what Send says.
 func Receive(ctx context.Context, rw io.ReadWriter, o ReceiveOptions) error {
 	if c, ok := rw.(io.Closer); ok {
 		defer context.AfterFunc(ctx, func() { c.Close() })()

@@ -36,8 +36,8 @@ type SendOptions struct {
 	Progress func(phase Phase, done, total int64) // bytes; called by one goroutine at a time; may be nil
 }
 
-// Send takes the tree to a Receive at the other end of rw, and closes rw. Only what that does not have travels. What arrived before an error or the
-// end of ctx stays over there, and Send can be called again with another rw.
+// Send takes the tree to a Receive at the other end of rw. Only what that does not have travels. What arrived before an error or the end of ctx stays
+// over there, and Send can be called again with another rw: after either rw is closed. Otherwise nothing was read beyond what Receive said.
 func (t *Tree) Send(ctx context.Context, rw io.ReadWriteCloser, o SendOptions) (Report, error) {
 	defer context.AfterFunc(ctx, func() { rw.Close() })()
 	s := &sender{Tree: t, wire: newWire(rw), progress: o.Progress, memory: loadMemory(t.options.Memory), replies: make(chan reply, 1)}
@@ -51,7 +51,9 @@ func (t *Tree) Send(ctx context.Context, rw io.ReadWriteCloser, o SendOptions) (
 		patience.Stop()
 	}
 	close(ended)
-	rw.Close()
+	if err != nil {
+		rw.Close()
+	}
 	listener.Wait()
 	if ctx.Err() != nil {
 		err = ctx.Err()
@@ -83,6 +85,9 @@ func (s *sender) listen(rw io.Closer, ended <-chan struct{}) {
 		}
 		if r.err != nil {
 			rw.Close()
+			return
+		}
+		if r.kind == msgDone {
 			return
 		}
 	}

@@ -40,14 +40,14 @@ func newMessage(kind byte, payload []byte) message {
 // A wire sends and receives messages. What is sent goes out when the buffer is full, and by flush. One goroutine may send while another receives.
 type wire struct {
 	w       *bufio.Writer
-	r       *bufio.Reader
+	r       io.Reader // without a buffer: what follows the last message is somebody else's
 	written int64
 	stored  []byte
 	again   *message // to be received once more
 }
 
 func newWire(rw io.ReadWriter) *wire {
-	return &wire{w: bufio.NewWriterSize(rw, 256<<10), r: bufio.NewReaderSize(rw, 256<<10)}
+	return &wire{w: bufio.NewWriterSize(rw, 256<<10), r: rw}
 }
 
 const headerSize = 1 + 4 + 4

@@ -22,12 +22,16 @@ type echo struct {
 	ended chan struct{} // closed when nothing is written any more
 }
 
-func startEcho(out io.Writer) *echo {
+// startEcho begins to write to out once that is free.
+func startEcho(out io.Writer, free <-chan struct{}) *echo {
 	if out == nil {
 		return nil
 	}
 	e := &echo{left: echoed, more: make(chan struct{}, 1), ended: make(chan struct{})}
-	go e.run(out)
+	go func() {
+		<-free
+		e.run(out)
+	}()
 	return e
 }
 

@@ -1,9 +1,11 @@
 package job
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -80,36 +82,60 @@ func (s *supervisor) goOnSending(ctx context.Context) error {
 
 // know reads the job from spec.json, or from stdin the first time, and keeps it.
 func (s *supervisor) know(ctx context.Context) error {
+	defer close(s.whole)
 	file := filepath.Join(s.Dir, specName)
 	spec, err := readSpec(file)
-	if err == nil {
-		s.take(Line{Job: &spec})
-	} else if !isMissing(err) {
+	if err != nil && !isMissing(err) {
 		return err
 	}
-	lines := make(chan error, 1)
+	first := err != nil
+	if !first {
+		s.take(Line{Job: &spec})
+	}
+	came := make(chan error, 1)
 	go func() { // ends with stdin, or with the process
-		lines <- ReadLines(s.Stdin, s.take)
-	}()
-	for {
-		select {
-		case <-s.known:
-			if err == nil {
-				return nil
-			}
-			return replace(file, s.spec)
-		case <-s.asks.stop:
-			return errors.New("asked to end before a job came")
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-lines:
-			select {
-			case <-s.known:
-			default:
-				return errors.New("stdin ended, and no job came")
+		stdin := bufio.NewReaderSize(s.Stdin, lineBuffer)
+		if first {
+			err := s.receive(ctx, stdin)
+			came <- err
+			if err != nil {
+				return
 			}
 		}
+		_ = ReadLines(stdin, s.take)
+	}()
+	if !first {
+		return nil
 	}
+	select {
+	case err := <-came:
+		if err != nil {
+			return err
+		}
+		return replace(file, s.spec)
+	case <-s.asks.stop:
+		return errors.New("asked to end before a job came")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// receive takes the job from stdin, and what comes behind it.
+func (s *supervisor) receive(ctx context.Context, stdin *bufio.Reader) error {
+	for s.spec == nil {
+		if err := readOne(stdin, s.take); err == io.EOF {
+			return errors.New("stdin ended, and no job came")
+		} else if err != nil {
+			return err
+		}
+	}
+	if s.Receive == nil {
+		return nil
+	}
+	return s.Receive(ctx, struct {
+		io.Reader
+		io.Writer
+	}{stdin, s.Stdout})
 }
 
 // settle becomes who the job is, and opens what is not his before.

@@ -98,18 +98,26 @@ func (l Line) Encode() ([]byte, error) {
 
 // ReadLines calls f for every Line of r until r ends. Lines that are none are dropped. The error is that of reading, nil at the end.
 func ReadLines(r io.Reader, f func(Line)) error {
-	buffered := bufio.NewReaderSize(r, 64<<10)
+	buffered := bufio.NewReaderSize(r, lineBuffer)
 	for {
-		text, err := readLine(buffered)
-		if line, ok := parseLine(text); ok {
-			f(line)
-		}
-		if err == io.EOF {
+		if err := readOne(buffered, f); err == io.EOF {
 			return nil
 		} else if err != nil {
 			return err
 		}
 	}
+}
+
+// lineBuffer is that of who reads lines.
+const lineBuffer = 64 << 10
+
+// readOne reads a line, and calls f if it is a Line. Nothing is read beyond, but into the buffer.
+func readOne(r *bufio.Reader, f func(Line)) error {
+	text, err := readLine(r)
+	if line, ok := parseLine(text); ok {
+		f(line)
+	}
+	return err
 }
 
 // readLine returns the next line; of one that is too long, nothing. A last line without newline is nothing: it is half a line.

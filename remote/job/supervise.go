@@ -53,6 +53,10 @@ type Options struct {
 	Stdout io.Writer // gets the first frames; may be nil
 	Env    []string  // name=value: what the job's environment is made of
 
+	// Receive takes what the job needs from a client that sends it behind the job's line on Stdin, and answers on Stdout, where nothing else is
+	// said before it returns. It reads nothing beyond. Nil: everything is there. It is called as the supervisor's user, as long as there is no
+	// spec.json, so that this says that everything is there.
+	Receive func(ctx context.Context, rw io.ReadWriter) error
 	// Record begins recording, when the job is known; nil records nothing. It is called as the job's user. tell says something to people; it may
 	// be called at any time, and does not wait.
 	Record func(ctx context.Context, spec Spec, secrets Secrets, tell func(string)) (Recorder, error)
@@ -106,7 +110,7 @@ type supervisor struct {
 
 	background sync.WaitGroup // what listens and sends
 
-	known   chan struct{} // closed when the job is
+	whole   chan struct{} // closed when everything is there that comes with the job: from then on Stdout is the echo's
 	trusted chan struct{} // closed when its secrets are
 	leave   chan struct{} // closed when what is left to send shall stay here
 
@@ -132,7 +136,7 @@ func open(o Options) (*supervisor, error) {
 	}
 	s := &supervisor{
 		Options: o, lock: lock, asks: newAsks(), reaper: newReaper(),
-		told: make(chan string, maxTold), known: make(chan struct{}), trusted: make(chan struct{}), leave: make(chan struct{}),
+		told: make(chan string, maxTold), whole: make(chan struct{}), trusted: make(chan struct{}), leave: make(chan struct{}),
 	}
 	if err := s.recover(); err != nil {
 		s.close()
@@ -151,7 +155,7 @@ func (s *supervisor) recover() error {
 	if s.state.Phase == Exited {
 		return nil
 	}
-	s.echo = startEcho(s.Stdout)
+	s.echo = startEcho(s.Stdout, s.whole)
 	log, err := openLogWriter(s.Dir, usualLimits, s.Now, s.echo)
 	if err != nil {
 		return err
@@ -328,7 +332,6 @@ func (s *supervisor) take(line Line) {
 	defer s.mu.Unlock()
 	if line.Job != nil && s.spec == nil {
 		s.spec = line.Job
-		close(s.known)
 	}
 	if line.Secrets == nil {
 		return

@@ -38,6 +38,19 @@ func supervisorMain(dir string) int {
 		Dir: dir, Locks: os.Getenv("JOB_TEST_LOCKS"), Stdin: os.Stdin, Stdout: os.Stdout, Env: os.Environ(), Now: time.Now, Signals: signals,
 		RetryPause: 20 * time.Millisecond,
 	}
+	if os.Getenv(receiving) != "" {
+		o.Receive = func(_ context.Context, rw io.ReadWriter) error {
+			code := make([]byte, 4)
+			if _, err := io.ReadFull(rw, code); err != nil {
+				return err
+			}
+			if string(code) == "fail" {
+				return errors.New("no room for code")
+			}
+			_, err := io.WriteString(rw, "got ")
+			return errors.Join(err, os.WriteFile(filepath.Join(dir, "code"), code, 0o600))
+		}
+	}
 	if dir := os.Getenv(outboxOf); dir != "" {
 		o.Outbox = func(context.Context, Spec, Secrets) (Outbox, error) { return fileOutbox(dir), nil }
 	}
@@ -237,5 +250,55 @@ func TestStdoutAndStderrAreApartAndWhole(t *testing.T) {
 	}
 	if state := r.state(); state.Log != next {
 		t.Errorf("the state says %d bytes, there are %d", state.Log, next)
+	}
+}
+
+// receiving makes the supervisor of a test receive four bytes behind its job.
+const receiving = "JOB_TEST_RECEIVING"
+
+func TestAJobBeginsWhenWhatComesBehindItIsThere(t *testing.T) {
+	dir := t.TempDir()
+	from, stdout, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	r := superviseTo(t, dir, stdout, receiving+"=1")
+	stdout.Close()
+	r.give(Spec{Argv: []string{"cat", filepath.Join(dir, "code")}}, Secrets{})
+	if _, err := os.Stat(filepath.Join(dir, specName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("spec.json says that everything is there: %v", err)
+	}
+	if _, err := io.WriteString(r.stdin, "here"); err != nil {
+		t.Fatal(err)
+	}
+	said, err := io.ReadAll(from)
+	if err != nil || r.wait() != 0 {
+		t.Fatalf("exit code %d, %v", r.cmd.ProcessState.ExitCode(), err)
+	}
+	frames, ok := bytes.CutPrefix(said, []byte("got @0 "))
+	if !ok || !bytes.Contains(frames, []byte("\nhere")) {
+		t.Errorf("stdout is %q", said)
+	}
+}
+
+func TestWhatCannotBeReceivedEndsTheJob(t *testing.T) {
+	r := supervise(t, t.TempDir(), receiving+"=1").give(Spec{Argv: []string{"true"}}, Secrets{})
+	if _, err := io.WriteString(r.stdin, "fail"); err != nil {
+		t.Fatal(err)
+	}
+	if code, state := r.wait(), r.state(); code != ExitBroken || !strings.Contains(state.Reason, "no room for code") {
+		t.Errorf("exit code %d, state %+v", code, state)
+	}
+}
+
+func TestASupervisorThatReceivesCanBeStopped(t *testing.T) {
+	r := supervise(t, t.TempDir(), receiving+"=1").give(Spec{Argv: []string{"true"}}, Secrets{})
+	waitFor(t, "asked", func() bool {
+		_, err := Control(t.Context(), r.dir, Request{Op: OpSignal, Signal: Stop})
+		return err == nil
+	})
+	if code := r.wait(); code != 143 {
+		t.Errorf("exit code %d, state %+v", code, r.state())
 	}
 }
