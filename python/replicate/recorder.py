@@ -23,6 +23,7 @@ from .values import encode
 
 PROTOCOL = 1
 HELLO_WAIT = 5.0             # seconds; what has not answered by then is another program called replicate
+HELLO_AGAIN = 60.0           # seconds for one that is started again: a machine on which recorders die has much to do
 NUDGE_EVERY = 5.0            # seconds without an answer until a stopped recorder is told to go on; harmless if it runs
 PIPE_SIZE = 1 << 20          # bytes; the most an ordinary user may ask for
 LINE_LIMIT = 16 << 20        # bytes, the protocol's
@@ -211,6 +212,7 @@ class Recorder:
         self._dropped = 0         # points
         self._replies = {}        # id -> _Reply, in order
         self._deaths = 0
+        self._greeted = True      # the process has answered hello
         self._process, self.started = self._start()
 
     def post(self, request: dict, point: bool = False):
@@ -312,8 +314,11 @@ class Recorder:
             with self._lock:
                 self._flush(most)
         except OSError:
-            with self._turn:
-                self._restart(process)
+            if self._turn.acquire(blocking=False):  # else whoever waits for an answer does it
+                try:
+                    self._restart(process)
+                finally:
+                    self._turn.release()
 
     def _flush(self, most: int) -> bool:
         """Writes up to `most` lines; False if the pipe is full. Raises OSError if the recorder is gone. Needs _lock."""
@@ -345,6 +350,8 @@ class Recorder:
                 process.wait(min(NUDGE_EVERY, patience), bool(self._queue))
                 if process.read(self._take):
                     silent = monotonic()
+                elif not self._greeted and monotonic() - silent > HELLO_AGAIN:
+                    raise TimeoutError
                 elif monotonic() - silent > NUDGE_EVERY:
                     process.nudge()
             except (OSError, ValueError):
@@ -360,17 +367,17 @@ class Recorder:
             if reply.then:
                 reply.then(line)
 
+    def _hello(self) -> dict:
+        return {"id": next(self._ids), "op": "hello", "protocol": PROTOCOL, "client": f"python {sys.modules[__package__].__version__}",
+                "pid": os.getpid()}
+
     def _start(self):
-        """Starts a recorder, up to the answer to init. Raises Error."""
+        """Starts the first recorder, up to the answer to init. Raises Error."""
         binary = find_binary()
         process = _Process(binary)
         try:
             try:
-                version = sys.modules[__package__].__version__
-                hello = ok(process.call({"id": next(self._ids), "op": "hello", "protocol": PROTOCOL, "client": f"python {version}",
-                                         "pid": os.getpid()}, HELLO_WAIT, self.notes))
-                if hello.get("protocol") != PROTOCOL or "op" in hello:  # an echo
-                    raise ValueError
+                _greets(ok(process.call(self._hello(), HELLO_WAIT, self.notes)))
             except (OSError, ValueError):
                 self.notes.clear()
                 raise error(f"start the recorder {binary}: it does not answer as replicate does", "unavailable",
@@ -384,32 +391,58 @@ class Recorder:
             raise
 
     def _restart(self, dead: _Process):
-        """Starts a recorder in place of a dead one, once, and queues again what was not answered. Needs _turn."""
+        """Starts a recorder in place of a dead one, once, and waits for nothing. Needs _turn."""
         if self._process is not dead or self.gone:
             return  # another thread was faster
         with self._lock:
             dead.close(kill=True)
         self._deaths += 1
-        problem = "the recorder died again: nothing more is recorded"
-        if self._deaths == 1:
-            self._init = dict(self._init, resume=self.started["experiment"])
-            try:
-                process, _ = self._start()
-            except Error as cause:
-                problem = f"the recorder died: nothing more is recorded: {cause.message}"
-            else:
-                self.notes.append({"warning": "the recorder died and was started again: the last points may be missing"})
-                with self._lock:
-                    asked = [reply.line for reply in self._replies.values()]
-                    unsent = [(line, point) for line, _, point in self._queue if line not in asked]
-                    self._queue.clear()
-                    self._queue.extend((line, [], False) for line in asked)
-                    self._queue.extend((line, [], point) for line, point in unsent)
-                    self._process = process
-                return
+        if self._deaths > 1:
+            return self._give_up("the recorder died again: nothing more is recorded")
+        try:
+            self._continue(_Process(find_binary()))
+        except Error as cause:
+            self._give_up(f"the recorder died: nothing more is recorded: {cause.message}")
+
+    def _continue(self, process: _Process):
+        """Goes on with a new recorder: hello and init stand before all that was not answered and not sent."""
+        hello = self._hello()
+        init = {"id": next(self._ids), "op": "init", **self._init, "resume": self.started["experiment"]}
+        greetings = {hello["id"]: _Reply(_line(hello), self._greeting), init["id"]: _Reply(_line(init), self._resumed)}
+        with self._lock:
+            asked = [reply.line for reply in self._replies.values()]
+            unsent = [(line, point) for line, _, point in self._queue if line not in asked]
+            self._replies.update(greetings)  # in place: another thread may be about to add one
+            self._queue.clear()
+            self._queue.extend((line, [], False) for line in [reply.line for reply in greetings.values()] + asked)
+            self._queue.extend((line, [], point) for line, point in unsent)
+            self._held = sum(len(line) + LINE_OVERHEAD for line, _, _ in self._queue)
+            self._greeted = False
+            self._process = process
+
+    def _greeting(self, answer: dict):
+        if "error" not in answer:
+            _greets(answer)
+        self._greeted = True
+
+    def _resumed(self, answer: dict):
+        try:
+            ok(answer)
+        except Error as cause:
+            self._give_up(f"the recorder died: nothing more is recorded: {cause.message}")
+        else:
+            self.notes.append({"warning": "the recorder died and was started again: the last points may be missing"})
+
+    def _give_up(self, problem: str):
         self.gone = True
         self._queue.clear()
         self.notes.append({"warning": problem})
+
+
+def _greets(hello: dict):
+    """Raises ValueError unless this is a recorder's answer to hello."""
+    if hello.get("protocol") != PROTOCOL or "op" in hello:  # an echo
+        raise ValueError
 
 
 def _pipe():

@@ -10,6 +10,7 @@ Each comma-separated word of FAKE_RECORDER is a habit:
     dies-once   the same, the first time only (it leaves the file FAKE_RECORDER_LOG + ".died")
     full        refuses commits: no space
     deaf        reads nothing after init
+    late-again  answers hello only when there is a file FAKE_RECORDER_LOG + ".go", but for the first process
     old         knows only protocol 0
     chatty      says a note and a warning before each answer
 """
@@ -38,6 +39,7 @@ def sleep():
 
 
 def main():
+    first, client = not os.path.exists(LOG), os.getppid()
     log = open(LOG, "a")
     if "silent" in HABITS:
         sleep()
@@ -47,6 +49,9 @@ def main():
         request = json.loads(line)
         number, op = request.get("id"), request["op"]
         if op == "hello":
+            if "late-again" in HABITS and not first:
+                while not os.path.exists(LOG + ".go") and os.getppid() == client:
+                    time.sleep(0.01)
             if "garbage" in HABITS:
                 print("usage: replicate [--dna]", flush=True)
             elif "old" in HABITS:

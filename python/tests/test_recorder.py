@@ -99,6 +99,31 @@ for step in range(100):
         self.assertEqual(steps[-50:], list(range(50, 100)))
         self.assertEqual(self.lines()[-1]["op"], "end")
 
+    LATE = """
+import os, signal, replicate
+from replicate import recorder
+experiment = replicate.init()
+pid = experiment._recorder._process.pid
+os.kill(pid, signal.SIGKILL)
+os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+experiment.log(step=1, loss=0.5)
+"""
+
+    def test_training_does_not_wait_for_a_new_recorder(self):
+        _, err = self.train("late-again", self.LATE + """
+open(os.environ["FAKE_RECORDER_LOG"] + ".go", "w").close()  # only now it answers hello
+print(experiment.commit(step=2))
+""")
+        self.assertIn("was started again", err)
+        self.assertEqual([line["op"] for line in self.lines()], ["hello", "init"] * 2 + ["log", "commit", "end"])
+
+    def test_a_new_recorder_that_never_answers(self):
+        _, err = self.train("late-again", self.LATE + """
+recorder.HELLO_AGAIN = recorder.NUDGE_EVERY = 0.1
+print(experiment.commit(step=2))
+""")
+        self.assertIn("died again: nothing more is recorded", err)
+
     def test_sigpipe_does_not_kill(self):
         script = """
 import os, signal, replicate
