@@ -50,8 +50,8 @@ func TestOpen(t *testing.T) {
 	Register("test", func(_ context.Context, u *url.URL) (Store, error) { return nil, cause })
 	for _, tt := range []struct{ url, err, hint string }{
 		{"test://bucket", "open storage test://bucket: closed today", ""},
-		{"ftp://user:secret@host/x", `storage "ftp://user:xxxxx@host/x": unknown scheme "ftp"`, "known are mem, test, and paths"},
-		{"/just/a/path", `storage "/just/a/path": unknown scheme ""`, "known are mem, test, and paths"},
+		{"ftp://user:secret@host/x", `storage "ftp://user:xxxxx@host/x": unknown scheme "ftp"`, "known are test, and paths"},
+		{"/just/a/path", `storage "/just/a/path": unknown scheme ""`, "known are test, and paths"},
 		{"test://%zz", `storage "test://%zz" is not a URL`, ""},
 	} {
 		s, err := Open(t.Context(), tt.url)

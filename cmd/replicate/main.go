@@ -128,15 +128,40 @@ func flagValue(f cli.DocGenerationFlag) string {
 // usageError replaces the library's answer to a bad flag, which is the whole help on stdout.
 func usageError(c *cli.Context, err error, _ bool) error {
 	text := strings.TrimPrefix(err.Error(), "flag ")
-	if name, ok := strings.CutPrefix(text, "provided but not defined: "); ok {
-		text = "unknown flag " + name
+	near := ""
+	if name, ok := strings.CutPrefix(text, "provided but not defined: "); ok { // the library drops one dash of two
+		name = strings.TrimLeft(name, "-")
+		if len(name) > 1 {
+			name = "-" + name
+			near = nearestFlag(c, name)
+		}
+		text = "unknown flag -" + name
 	}
 	e := replicate.Errorf(replicate.Usage, "%s", text)
 	if c.Command != nil && c.Command.Name != "" && c.Command.Name != "replicate" {
 		e.Op = c.Command.Name
+		if near != "" {
+			return e.WithHint("did you mean -%s?", near)
+		}
 		return e.WithHint("replicate %s -h lists the flags", c.Command.Name)
 	}
 	return e.WithHint("replicate -h lists the commands")
+}
+
+// nearestFlag returns the long flag of a command that was probably meant, with one dash; "" if none is near.
+func nearestFlag(c *cli.Context, name string) string {
+	if c.Command == nil {
+		return ""
+	}
+	var names []string
+	for _, f := range c.Command.Flags {
+		for _, n := range f.Names() {
+			if len(n) > 1 {
+				names = append(names, "-"+n)
+			}
+		}
+	}
+	return replicate.Nearest(name, names)
 }
 
 func unknownCommand(commands []*cli.Command, name string) error {

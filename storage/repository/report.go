@@ -30,6 +30,14 @@ func (s *Spool) Waiting() (w Waiting) {
 	if s.outbox == nil {
 		return w
 	}
+	for _, name := range s.writers() { // first, as what a dead writer left goes to ready/ from there: looked at later it could be missed in both
+		switch state, _ := s.stateOf(name); state {
+		case living:
+			w.Living++
+		case dead:
+			w.Ended++
+		}
+	}
 	names, _ := s.outbox.ready("") // what cannot be read is not counted
 	w.Records = len(names)
 	for _, name := range names {
@@ -41,14 +49,6 @@ func (s *Spool) Waiting() (w Waiting) {
 	for _, e := range packs {
 		if info, err := e.Info(); err == nil {
 			w.Bytes += info.Size()
-		}
-	}
-	for _, name := range s.writers() {
-		switch state, _ := s.stateOf(name); state {
-		case living:
-			w.Living++
-		case dead:
-			w.Ended++
 		}
 	}
 	return w

@@ -223,18 +223,15 @@ func (u *uploader) open(ctx context.Context) error {
 	return err
 }
 
-// isEmpty reports whether nothing is ready and no writer is left.
+// isEmpty reports whether no writer is left and nothing is ready. Writers are looked at first: what they leave becomes ready, so that it cannot be missed in both.
 func (o *outbox) isEmpty(s *Spool) bool {
-	names, err := o.ready("")
-	if err != nil || len(names) > 0 {
-		return false
-	}
 	for _, name := range s.writers() {
 		if state, _ := s.stateOf(name); state != elsewhere {
 			return false
 		}
 	}
-	return true
+	names, err := o.ready("")
+	return err == nil && len(names) == 0
 }
 
 // writers lists the folders of writers.
