@@ -101,7 +101,7 @@ func (h *Host) Pull(ctx context.Context, p *project.Project, id replicate.ID) (s
 	spool := repository.OpenSpool(home, p.Spool())
 	var damage []error
 	_, err = spool.Copy(ctx, from, repository.CopyOptions{
-		Only: func(e replicate.ID) bool { return e == id }, Warn: func(err error) { damage = append(damage, err) },
+		Only: func(e replicate.ID) bool { return e == id }, Distrust: true, Warn: func(err error) { damage = append(damage, err) },
 	})
 	if err != nil {
 		return false, err

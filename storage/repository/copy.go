@@ -26,6 +26,7 @@ const (
 // CopyOptions says what to copy.
 type CopyOptions struct {
 	Only     func(experiment replicate.ID) bool // nil: all experiments
+	Distrust bool                               // others could have changed what is copied: rows whose packs are damaged are left out
 	DryRun   bool                               // look what there is to do, and do nothing
 	Progress func(done, total int64)            // bytes of packs; called by one goroutine at a time; may be nil
 	Convert  func(done, total int64)            // the same of experiments and commits of another format, which come last
@@ -44,7 +45,7 @@ type CopyReport struct {
 // Copy brings what from holds and the repository of the spool does not into that: rows with the packs that they need, under the same ids, and facts
 // about experiments. Rows of another format are converted: ids become their first 32 digits, and files are stored anew. What was deleted, here or there,
 // stays deleted. A copy can be stopped at any moment and begun again; what it copied so far is visible, each experiment before its commits. What cannot be read
-// is reported and left out.
+// is reported and left out; of damaged packs what is whole is copied, unless Distrust is set.
 func (s *Spool) Copy(ctx context.Context, from *Repository, o CopyOptions) (CopyReport, error) {
 	c := &copier{from: from, to: s.repository, spool: s, options: o, experiments: map[replicate.ID]*copied{}}
 	if err := c.copy(ctx); err != nil {
@@ -162,6 +163,9 @@ func (c *copier) copyNative(ctx context.Context) error {
 		if row := r.row(); row != nil {
 			if err := packs.wait(ctx, row.Packs); err != nil {
 				return err
+			}
+			if packs.lacks(row.Packs) {
+				return nil // which was told
 			}
 		}
 		group, size = append(group, r), size+len(r.Line)

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -244,6 +246,36 @@ func TestCopyOfDamage(t *testing.T) {
 			}
 		}
 	}
+	m.quiet()
+}
+
+// TestCopyOfWhatNobodyVouchesFor damages a pack: what needs it comes once it is mended.
+func TestCopyOfWhatNobodyVouchesFor(t *testing.T) {
+	store := diskStore(t)
+	l, d := trained(t, store)
+	var largest storage.Object
+	for o, err := range store.List(t.Context(), packPrefix, "") {
+		must(t, err)
+		if o.Size > largest.Size {
+			largest = o
+		}
+	}
+	file := filepath.Join(store.Dir(), filepath.FromSlash(largest.Key))
+	whole, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.Chmod(file, 0o600))
+	must(t, os.WriteFile(file, make([]byte, len(whole)), 0o600))
+	m := newLab(t, diskStore(t))
+	warned := 0
+	options := CopyOptions{Distrust: true, Warn: func(error) { warned++ }}
+	m.copyFrom(l.repo, options)
+	if warned == 0 || len(m.commits()) >= len(d.commits) {
+		t.Errorf("%d warnings, %d commits of %d", warned, len(m.commits()), len(d.commits))
+	}
+	m.quiet()
+	must(t, os.WriteFile(file, whole, 0o600))
+	m.copyFrom(l.repo, options)
+	m.check(d)
 	m.quiet()
 }
 

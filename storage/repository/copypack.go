@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/replicate/replicate"
@@ -20,7 +21,8 @@ type packCopy struct {
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
 	shown   *progress
-	done    map[replicate.Hash]chan struct{} // closed when the pack is there
+	done    map[replicate.Hash]chan struct{} // closed when the pack is there, or is left out
+	damaged sync.Map                         // of replicate.Hash: those left out
 	failed  chan struct{}                    // closed when err is set
 	err     error
 }
@@ -78,6 +80,14 @@ func (p *packCopy) wait(ctx context.Context, packs []replicate.Hash) error {
 	return nil
 }
 
+// lacks reports whether one of these packs was left out. They must have been waited for.
+func (p *packCopy) lacks(packs []replicate.Hash) bool {
+	return slices.ContainsFunc(packs, func(name replicate.Hash) bool {
+		_, damaged := p.damaged.Load(name)
+		return damaged
+	})
+}
+
 // copy copies one pack. One that is damaged is copied as it is, if that is what stands there: the frames that are whole are worth having, and readers
 // verify each.
 func (p *packCopy) copy(ctx context.Context, name replicate.Hash) error {
@@ -91,6 +101,10 @@ func (p *packCopy) copy(ctx context.Context, name replicate.Hash) error {
 	switch {
 	case replicate.KindOf(err) == replicate.Corrupt:
 		p.copier.warn(err)
+		if p.copier.options.Distrust {
+			p.damaged.Store(name, true)
+			return nil
+		}
 	case err != nil:
 		return err
 	}
