@@ -32,7 +32,8 @@ type desk struct {
 	*lab
 	hosts *remotetest.Lab
 	host  *remotetest.Host
-	ways  map[time.Duration]*remotetest.Link
+	lines []*remotetest.Link
+	ways  map[time.Duration]string // the host's name at the end of the line
 	env   []string
 }
 
@@ -60,20 +61,22 @@ func (l *lab) newDesk() (*desk, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &desk{lab: l, hosts: hosts, host: hosts.Hosts[0], ways: map[time.Duration]*remotetest.Link{}}
+	d := &desk{lab: l, hosts: hosts, host: hosts.Hosts[0], ways: map[time.Duration]string{0: hosts.Hosts[0].Name}}
 	d.env = append(os.Environ(), "PATH="+hosts.Bin+":"+os.Getenv("PATH"), "HOME="+l.path("home"), "XDG_CACHE_HOME="+l.path("home", "cache"))
-	for _, rtt := range roundTrips {
-		if d.ways[rtt], err = d.host.Lay(remotetest.Quality{Latency: rtt / 2}); err != nil {
+	for _, rtt := range roundTrips[1:] {
+		line, err := d.host.Lay(remotetest.Quality{Latency: rtt / 2})
+		if err != nil {
 			d.close()
 			return nil, err
 		}
+		d.lines, d.ways[rtt] = append(d.lines, line), line.Name
 	}
 	return d, os.MkdirAll(l.path("home"), 0o700)
 }
 
 func (d *desk) close() {
-	for _, way := range d.ways {
-		way.Close()
+	for _, line := range d.lines {
+		line.Close()
 	}
 	d.hosts.Close()
 }
@@ -86,7 +89,7 @@ func (d *desk) command(dir, name string, args ...string) *exec.Cmd {
 }
 
 func (d *desk) run(dir string, rtt time.Duration, args ...string) *exec.Cmd {
-	return d.command(dir, d.binary, append([]string{"run", "-H", d.ways[rtt].Name}, args...)...)
+	return d.command(dir, d.binary, append([]string{"run", "-H", d.ways[rtt]}, args...)...)
 }
 
 // makeProject writes a project of random files that a host runs in the laboratory's image.
@@ -186,7 +189,7 @@ func (d *desk) firstLines() error {
 	}
 	for _, rtt := range roundTrips {
 		ways = append(ways, starter{"replicate" + rtt.String(), func() *exec.Cmd { return d.run("code", rtt, "sh", "-c", "echo x") }},
-			starter{"docker" + rtt.String(), docker(slices.Concat([]string{"-H", "ssh://" + d.ways[rtt].Name, "run", "--rm"}, job)...)})
+			starter{"docker" + rtt.String(), docker(slices.Concat([]string{"-H", "ssh://" + d.ways[rtt], "run", "--rm"}, job)...)})
 	}
 	spans, err := d.raceLines(ways)
 	if err != nil {
@@ -298,7 +301,7 @@ func (d *desk) upload(rtt time.Duration, dir string, change func(round int) erro
 		if err != nil {
 			return nil, nil, err
 		}
-		to := d.ways[rtt].Name + ":" + dir
+		to := d.ways[rtt] + ":" + dir
 		start := time.Now()
 		if out, err := d.command(dir, "rsync", "-a", "--exclude=.replicate", "-e", "ssh", "./", to).CombinedOutput(); err != nil {
 			return nil, nil, fmt.Errorf("rsync: %w: %s", err, out)

@@ -26,6 +26,7 @@ type meter struct {
 
 func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.Conn.Read(p)
+	ackNow(m.Conn)
 	m.count.Add(int64(n))
 	if err != nil {
 		m.ended.CompareAndSwap(nil, &err)
