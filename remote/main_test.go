@@ -51,7 +51,13 @@ type desk struct {
 
 func newDesk(t testing.TB) *desk {
 	t.Helper()
-	lab := remotetest.Start(t, remotetest.Options{})
+	return newDeskIn(t, remotetest.Options{})
+}
+
+// newDeskIn is newDesk in a laboratory of its own kind.
+func newDeskIn(t testing.TB, options remotetest.Options) *desk {
+	t.Helper()
+	lab := remotetest.Start(t, options)
 	d := &desk{t: t, lab: lab, dir: filepath.Join(t.TempDir(), "project"), home: t.TempDir()}
 	d.must(os.MkdirAll(d.dir, 0o755))
 	d.env = []string{

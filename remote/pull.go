@@ -277,8 +277,12 @@ func (r *Run) finish(ctx context.Context, end job.State) error {
 		err = errors.Join(err, r.session.Leave(ctx))
 		r.session = nil
 	}
-	if err != nil || !settled {
-		return errors.Join(err, writeNote(r.project, r.ID, Note{Target: r.facts.Target, Offset: r.log.offset(), Due: true}))
+	if err != nil || !settled { // how it ended is known all the same
+		home, openErr := openHome(ctx, r.project)
+		if openErr == nil {
+			openErr = conclude(ctx, home, r.ID, end)
+		}
+		return errors.Join(err, openErr, writeNote(r.project, r.ID, Note{Target: r.facts.Target, Offset: r.log.offset(), Due: true}))
 	}
 	return errors.Join(r.host.acknowledge(ctx, r.ID), removeNote(r.project, r.ID))
 }
