@@ -50,9 +50,10 @@ type fold struct {
 	scratch []byte    // room for blobs
 }
 
-// What is kept in memory before it is written: some 100 MB of experiments and commits.
+// What is kept in memory before it is written: some 25 MB of experiments, or 100 MB of commits. The more there is, the more a garbage
+// collector has to look through again and again.
 const (
-	maxPending        = 20_000
+	maxPending        = 5_000
 	maxPendingCommits = 200_000
 )
 

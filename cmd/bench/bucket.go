@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/replicate/replicate/storage"
+	_ "github.com/replicate/replicate/storage/s3"
 	"github.com/replicate/replicate/storage/storagetest/badnet"
 	"github.com/replicate/replicate/storage/storagetest/servers"
 )
@@ -33,7 +38,7 @@ type far struct {
 // bucketRows measures what replicate does with a bucket that is 30 ms away, beside restic and rclone with the same one.
 func bucketRows(l *lab) error {
 	return l.withBucket(func(f *far) error {
-		for _, rows := range []func() error{f.plain, f.trees, f.questions} {
+		for _, rows := range []func() error{f.plain, f.trees, f.questions, f.many} {
 			if err := rows(); err != nil {
 				return err
 			}
@@ -364,6 +369,58 @@ func (f *far) questions() error {
 	}
 	fresh := contender{"replicate", func(int) error { return f.forget() }, cat}
 	return f.report("  the same, nothing known of the bucket", "", fresh)
+}
+
+// many measures the first listing of a large repository that is merged, on a machine that never saw it.
+func (f *far) many() error {
+	const experiments, commits = 100_000, 10
+	ctx, dir := context.Background(), f.path("many")
+	if err := f.project(dir, "many"); err != nil {
+		return err
+	}
+	here := f.path("many-here")
+	r, err := manyExperiments(here, experiments, commits, experiments/300) // so many objects that a merge is due
+	if err != nil {
+		return err
+	}
+	if err := r.Merge(ctx); err != nil {
+		return err
+	}
+	if err := f.direct(func() error { return copyObjects(ctx, "file://"+here, f.server.URL+"/many") }); err != nil {
+		return err
+	}
+	return f.report("first ls over 100k experiments and 1M commits, no index yet", "3 s", contender{"replicate", func(int) error { return f.forget() },
+		func(int) error { _, err := command(dir, f.binary, "ls", "-n", "1"); return err }})
+}
+
+// copyObjects copies all objects of a store that stay small.
+func copyObjects(ctx context.Context, from, to string) error {
+	source, err := storage.Open(ctx, from)
+	if err != nil {
+		return err
+	}
+	target, err := storage.Open(ctx, to)
+	if err != nil {
+		return err
+	}
+	for o, err := range source.List(ctx, "", "") {
+		if err != nil {
+			return err
+		}
+		body, err := source.Get(ctx, o.Key, 0, -1)
+		if err != nil {
+			return err
+		}
+		data, err := io.ReadAll(body)
+		body.Close()
+		if err != nil {
+			return err
+		}
+		if _, err := target.Put(ctx, o.Key, bytes.NewReader(data), o.Size); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mounts measures a large file read in order through mounts, cold.

@@ -23,7 +23,8 @@ func listRows(l *lab) error {
 		bar  string
 	}{{1000, "1k", ""}, {10_000, "10k", "100 ms"}, {100_000, "100k", "300 ms"}} {
 		dir := l.path("list-" + size.text)
-		if err := manyExperiments(filepath.Join(dir, ".replicate", "storage"), size.n); err != nil {
+		const batch = 5000 // experiments per object, as a merge leaves them
+		if _, err := manyExperiments(filepath.Join(dir, ".replicate", "storage"), size.n, 1, batch); err != nil {
 			return err
 		}
 		start := time.Now()
@@ -55,45 +56,41 @@ func listRows(l *lab) error {
 	return nil
 }
 
-// manyExperiments writes a repository of n finished experiments with 8 parameters and one commit of 4 metrics each.
-func manyExperiments(dir string, n int) error {
+// manyExperiments writes a repository of n finished experiments with 8 parameters and some commits of 4 metrics each, in objects of batch
+// experiments.
+func manyExperiments(dir string, n, commits, batch int) (*repository.Repository, error) {
 	ctx := context.Background()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+		return nil, err
 	}
 	store, err := storage.Open(ctx, "file://"+dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r, err := repository.Create(ctx, store)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	random := rand.NewChaCha8([32]byte{3})
-	const batch = 5000 // experiments per object, as a merge leaves them
 	for from := 0; from < n; from += batch {
 		var records []repository.Record
 		for i := from; i < min(n, from+batch); i++ {
-			of, err := experimentRecords(random, i)
+			of, err := experimentRecords(random, i, commits)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			records = append(records, of...)
 		}
 		if err := r.Append(ctx, records...); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return r, nil
 }
 
-func experimentRecords(random *rand.ChaCha8, i int) ([]repository.Record, error) {
+func experimentRecords(random *rand.ChaCha8, i, commits int) ([]repository.Record, error) {
 	rng := rand.New(random)
 	id, err := replicate.NewID(random)
-	if err != nil {
-		return nil, err
-	}
-	commit, err := replicate.NewID(random)
 	if err != nil {
 		return nil, err
 	}
@@ -113,18 +110,24 @@ func experimentRecords(random *rand.ChaCha8, i int) ([]repository.Record, error)
 			},
 			Row: repository.Row{Before: created.Add(time.Hour)},
 		}},
-		{Commit: &repository.CommitRow{
+		{Set: &repository.Set{Experiment: id, At: created.Add(2 * time.Minute), By: "bench",
+			Fields: map[string]json.RawMessage{"status": json.RawMessage(`"finished"`)}}},
+	}
+	for seq := range commits {
+		commit, err := replicate.NewID(random)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, repository.Record{Commit: &repository.CommitRow{
 			Commit: replicate.Commit{
-				ID: commit, Experiment: id, Time: created.Add(time.Minute), Step: 10,
+				ID: commit, Experiment: id, Seq: int64(seq), Time: created.Add(time.Minute), Step: replicate.Step(10 * (seq + 1)),
 				Metrics: replicate.Values{
 					number("loss", replicate.Float(rng.Float64())), number("accuracy", replicate.Float(rng.Float64())),
 					number("val/loss", replicate.Float(rng.Float64())), number("val/accuracy", replicate.Float(rng.Float64())),
 				},
 			},
 			Row: repository.Row{Before: created.Add(time.Hour)},
-		}},
-		{Set: &repository.Set{Experiment: id, At: created.Add(2 * time.Minute), By: "bench",
-			Fields: map[string]json.RawMessage{"status": json.RawMessage(`"finished"`)}}},
+		}})
 	}
 	for j := range rows {
 		if rows[j], err = rows[j].Encode(); err != nil {

@@ -15,7 +15,7 @@ import (
 // mountManyRows measures the mount of 100,000 experiments. Every figure is of a mount that was just made.
 func mountManyRows(l *lab) error {
 	dir := l.path("mount-100k")
-	if err := manyExperiments(filepath.Join(dir, ".replicate", "storage"), 100_000); err != nil {
+	if _, err := manyExperiments(filepath.Join(dir, ".replicate", "storage"), 100_000, 1, 5000); err != nil {
 		return err
 	}
 	if _, err := command(dir, l.binary, "ls", "-n", "1"); err != nil { // the index

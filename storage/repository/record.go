@@ -24,7 +24,7 @@ type Ref struct {
 // this version does not know, which is kept as it is.
 type Record struct {
 	Line []byte         // without the line end
-	Hash replicate.Hash // BLAKE3 of Line; breaks ties
+	Hash replicate.Hash // BLAKE3 of Line; breaks ties. Zero in a Digest that was read, which nothing is compared with
 
 	Experiment *ExperimentRow
 	Commit     *CommitRow
@@ -111,10 +111,13 @@ func ParseRecord(line []byte) (Record, error) {
 	if i := bytes.IndexByte(line, '\n'); i >= 0 {
 		return Record{}, replicate.Errorf(replicate.Corrupt, "byte %d: line end inside a record", i)
 	}
-	r := Record{Line: line, Hash: hashOf(line)}
+	r := Record{Line: line}
 	c := &cursor{data: line}
 	if err := r.parse(c); err != nil {
 		return Record{}, &replicate.Error{Op: "read record", Kind: replicate.Corrupt, Err: err}
+	}
+	if r.Digest == nil {
+		r.Hash = hashOf(line)
 	}
 	return r, nil
 }

@@ -14,9 +14,10 @@ import (
 const (
 	// wholeSegment is the size up to which a segment is read at once, before it is known whether it is needed.
 	wholeSegment = 1 << 20
-	// blocksAtOnce is how many blocks make a Batch of a large segment: some 8,000 records of ordinary size, so that whoever imports
-	// them can begin long before all are decoded.
-	blocksAtOnce = 48
+	// blocksAtOnce is how many blocks make a Batch of a large segment: some 2,000 records of ordinary size, so that whoever imports
+	// them can begin long before all are decoded. Several of every segment that is read wait in memory, and what waits is garbage that is
+	// collected again and again.
+	blocksAtOnce = 12
 )
 
 // readSegment reads an object that a merge made and emits its records, unless all that it was made of is known.
