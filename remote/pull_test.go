@@ -68,6 +68,24 @@ func TestPullIsKilledAndRepeated(t *testing.T) {
 	}
 }
 
+// TestContainerThatSomebodyRemoved ends the experiment, and leaves what there may still be of its commits alone.
+func TestContainerThatSomebodyRemoved(t *testing.T) {
+	d := newDesk(t)
+	host := d.lab.Hosts[0]
+	d.write("train.py", heavy)
+	id := d.left("train.py")
+	host.Docker(t, "rm", "replicate-run-"+id)
+	if o := d.try("ps"); !strings.Contains(o.stderr, "may be in the volume replicate-run-"+id) {
+		t.Error("nothing tells where the commits may be")
+	}
+	if e := d.only(); e.Status != "crashed" {
+		t.Errorf("ls says %+v", e)
+	}
+	if got := host.Docker(t, "volume", "ls", "-q", "--filter", "name=replicate-run-"+id); got == "" {
+		t.Error("its volume was removed")
+	}
+}
+
 // TestTamperedRunsAreRefused changes what a run left, as its job could have done. What is not right does not get into the storage of the project.
 func TestTamperedRunsAreRefused(t *testing.T) {
 	d := newDesk(t)

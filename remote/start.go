@@ -60,8 +60,8 @@ func (h *Host) hasJob(ctx context.Context, id replicate.ID) error {
 	return err
 }
 
-// settleStart ends a run of this machine whose start was cut off, or whose container is gone: what it has on the host is removed, and its experiment has
-// crashed. It reports whether there is a job, or may be one: a run that others began, or that is being started, is left alone.
+// settleStart ends a run of this machine whose start was cut off, or whose container is gone: its experiment has crashed. A container that never got a job is
+// removed; a volume without a container stays. It reports whether there is a job, or may be one: a run that others began, or that is being started, is left alone.
 func (h *Host) settleStart(ctx context.Context, p *project.Project, id replicate.ID) (bool, error) {
 	note, ours := Notes(p)[id]
 	if !ours || isStarting(p, id) {
@@ -84,11 +84,12 @@ func (h *Host) settleStart(ctx context.Context, p *project.Project, id replicate
 	if replicate.KindOf(err) != replicate.NotFound {
 		return true, err
 	}
-	if note.Due && c.Phase == "" {
-		h.client.Warn(replicate.Errorf(replicate.NotFound, "%s: %s, and with it what was not fetched", id.Short(), why))
-	}
-	if err := h.Remove(ctx, id); err != nil {
-		return false, err
+	if c.Phase != "" {
+		if err := h.Remove(ctx, id); err != nil {
+			return false, err
+		}
+	} else if note.Due { // whoever removed the container may have left the volume
+		h.client.Warn(replicate.Errorf(replicate.NotFound, "%s: %s; what was not fetched may be in the volume %s there", id.Short(), why, docker.RunName(id)))
 	}
 	home, err := openHome(ctx, p)
 	if err == nil {
