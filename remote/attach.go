@@ -73,11 +73,8 @@ func (r *Run) takeUp(ctx context.Context, e replicate.Experiment) error {
 
 // acknowledge leaves word in the volume of a run that everything in it was fetched.
 func (h *Host) acknowledge(ctx context.Context, id replicate.ID) error {
-	return h.engine.PutFiles(ctx, docker.RunName(id), docker.RunDir, docker.File{Name: fetchedName, Mode: 0o600})
+	return h.engine.PutFiles(ctx, docker.RunName(id), docker.RunDir, docker.File{Name: job.FetchedName, Mode: 0o600})
 }
-
-// fetchedName is the file in the volume of a run that says that its commits are elsewhere.
-const fetchedName = "fetched"
 
 // attachAndStart attaches to a container that was created, and starts it.
 func (h *Host) attachAndStart(ctx context.Context, c docker.Container) (*docker.Stream, error) {

@@ -76,7 +76,7 @@ func (r *Run) spec(j Job, env environment) job.Spec {
 	spec := job.Spec{
 		Experiment: r.ID, Argv: j.Argv, Cwd: codeDir, Storage: j.Project.StorageURL, Record: true, Commit: j.Commit, GPUs: j.GPUs,
 		Timeout: job.Duration(j.Timeout), Retries: j.Retries, User: r.client.User, Host: j.Target.Host(r.client.Name), Target: r.facts.Target,
-		Command: j.Command, Image: env.Name, Created: r.session.Created(), After: r.client.Now(),
+		Command: j.Command, Image: env.Name, Created: r.session.Created(), After: r.client.Now(), Linger: r.pulls() && !j.Detach,
 	}
 	if isLocal(spec.Storage) {
 		spec.Storage = "file://" + storageDir

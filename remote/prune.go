@@ -145,7 +145,7 @@ func (p *pruning) isDue(ctx context.Context, id replicate.ID, old bool) (bool, e
 
 // isFetched reports whether everything that a stopped run recorded is elsewhere.
 func (h *Host) isFetched(ctx context.Context, id replicate.ID) (bool, error) {
-	_, err := h.engine.Stat(ctx, docker.RunName(id), docker.RunDir+"/"+fetchedName)
+	_, err := h.engine.Stat(ctx, docker.RunName(id), docker.RunDir+"/"+job.FetchedName)
 	if err == nil || replicate.KindOf(err) != replicate.NotFound {
 		return err == nil, err
 	}

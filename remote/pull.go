@@ -82,6 +82,11 @@ func (h *Host) Pull(ctx context.Context, p *project.Project, id replicate.ID) (s
 	if before.Phase == job.Preparing && !stopped {
 		return false, nil // nothing is there yet
 	}
+	return h.pull(ctx, p, id, before, stopped)
+}
+
+// pull brings home what there is of a run that was like this before.
+func (h *Host) pull(ctx context.Context, p *project.Project, id replicate.ID, before job.State, stopped bool) (settled bool, err error) {
 	store, closeStore, err := h.openStore(ctx, id)
 	if err != nil {
 		return false, err
@@ -240,8 +245,12 @@ func (r *Run) awaitUpload(ctx context.Context) error {
 // homePatience is how long an ended run may be out of reach before its commits are left to replicate pull.
 const homePatience = 30 * time.Second
 
-// bringHome pulls a run that has ended. That the line is lost, or the engine just restarts, is waited for.
-func (r *Run) bringHome(ctx context.Context) (settled bool, err error) {
+// bringHome pulls a run that has ended: while its supervisor lingers, or when that is gone. That the line is lost, or the engine just restarts, is
+// waited for.
+func (r *Run) bringHome(ctx context.Context, end job.State) (settled bool, err error) {
+	if settled, err = r.host.pull(ctx, r.project, r.ID, end, false); err == nil && settled {
+		return true, nil
+	}
 	waiting, cancel := context.WithTimeout(ctx, homePatience)
 	defer cancel()
 	for pause := (ssh.Backoff{}); ; {
@@ -272,7 +281,7 @@ func (r *Run) finish(ctx context.Context, end job.State) error {
 		}
 		return err
 	}
-	settled, err := r.bringHome(ctx)
+	settled, err := r.bringHome(ctx, end)
 	if r.session != nil {
 		err = errors.Join(err, r.session.Leave(ctx))
 		r.session = nil

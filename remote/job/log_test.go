@@ -268,3 +268,16 @@ func BenchmarkLogWriter(b *testing.B) {
 		b.Fatal(err)
 	}
 }
+
+func TestWhoFetchesIsWaitedForUntilEverythingIsFetched(t *testing.T) {
+	dir := t.TempDir()
+	if waitForFetch(dir, time.Millisecond) {
+		t.Error("nobody has fetched anything")
+	}
+	if err := os.WriteFile(filepath.Join(dir, FetchedName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !waitForFetch(dir, time.Minute) {
+		t.Error("it is not seen that everything is fetched")
+	}
+}

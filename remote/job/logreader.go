@@ -48,6 +48,22 @@ const (
 	followersPatience = time.Second
 )
 
+// FetchedName is a file in a job's directory that says that all of its commits are elsewhere.
+const FetchedName = "fetched"
+
+// fetchPatience is how long an ended supervisor waits for who fetches: some round trips, and a start of a program.
+const fetchPatience = 3 * time.Second
+
+// waitForFetch waits until somebody says that everything is fetched, or patience is over, and reports which.
+func waitForFetch(dir string, patience time.Duration) bool {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(followEvery / 4) {
+		if _, err := os.Stat(filepath.Join(dir, FetchedName)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // waitForFollowers waits until nobody follows the log, or patience is over, and reports which.
 func waitForFollowers(dir string, patience time.Duration) bool {
 	f, err := os.Open(filepath.Join(dir, followersName))

@@ -49,6 +49,10 @@ type Spec struct {
 	Created time.Time `json:"created,omitzero"`
 	After   time.Time `json:"after,omitzero"`
 
+	// Linger is set when somebody follows who fetches what the job leaves: an ended supervisor waits for FetchedName then, for a moment, as from a
+	// container that has stopped everything takes longer.
+	Linger bool `json:"linger,omitempty"`
+
 	// Secrets is set when the job cannot run without secrets: a supervisor that was started again waits for them.
 	Secrets bool `json:"secrets,omitempty"`
 }

@@ -180,12 +180,22 @@ func (s *supervisor) close() {
 	}
 	s.echo.flush()
 	if os.Getpid() == 1 {
+		if s.lingers() {
+			waitForFetch(s.Dir, fetchPatience)
+		}
 		waitForFollowers(s.Dir, followersPatience)
 	}
 	if s.leases != nil {
 		s.leases.close()
 	}
 	s.lock.Close()
+}
+
+// lingers reports whether somebody may be about to fetch what the job left.
+func (s *supervisor) lingers() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spec != nil && s.spec.Linger && !s.begun.Ended()
 }
 
 // update changes the state and writes it down.
