@@ -126,6 +126,7 @@ func (w *Writer) settle(t *taken) {
 	if !slices.EqualFunc(w.files, t.files, func(a, b cachedFile) bool { return a.path == b.path && a.hash == b.hash && a.ctime == b.ctime }) {
 		_ = saveStatCache(statCachePath(w.project.root, w.spool.repository.ID()), t.files) // without it the next process reads everything
 	}
+	w.project.recipes.putRecipes(t.recipes)
 	w.state = t.state
 	for _, x := range t.chunks {
 		w.recent.add(x)

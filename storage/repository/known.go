@@ -102,9 +102,12 @@ func (s *snapshot) chunksOf(ctx context.Context, e *Entry) []Extent {
 	if r != nil && r.chunks != nil {
 		return r.chunks
 	}
-	chunks, err := s.project.repository.extents(ctx, e)
-	if err != nil {
-		return nil
+	chunks, ok := s.project.recipes.recipe(*e.Recipe, e.Size)
+	if !ok {
+		var err error
+		if chunks, err = s.project.repository.extents(ctx, e); err != nil {
+			return nil
+		}
 	}
 	s.mu.Lock()
 	s.recipes[*e.Recipe] = newRecipe(chunks)

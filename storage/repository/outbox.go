@@ -24,6 +24,7 @@ import (
 //	pack/<64 hex>              complete packs that are not sent
 //	kept/<64 hex>              packs that are sent and hold the newest tree of an experiment that goes on
 //	ready/<n>-<experiment>     records of one flush, still without "before"; renamed here last
+//	recipes/                   the lists of chunks of the project's large files, whose packs are sent and gone
 //	head/<experiment>          where an experiment that goes on stands
 //	sending                    the log object on its way, and of which ready files it is
 //	seen                       packs that may be relied on, and until when
@@ -45,6 +46,7 @@ const (
 	packsName   = "pack"
 	keptName    = "kept"
 	readyName   = "ready"
+	recipesName = "recipes"
 	headName    = "head"
 	sendingName = "sending"
 	seenName    = "seen"
@@ -69,6 +71,8 @@ type outbox struct {
 	mu   sync.Mutex // guards last
 	last int64      // number of the last ready file
 
+	recipes *Cache
+
 	heads sync.Mutex // held while a file in head/ is read and replaced, which is small and local
 }
 
@@ -79,7 +83,7 @@ func OpenOutbox(store storage.Store, dir string) *Spool {
 	id := hex.EncodeToString(sum[:shortHash])
 	s := OpenSpool(newRepository(nearby{nowhere(store.URL()), filepath.Join(dir, id)}, config{ID: id}), dir)
 	s.remote = newRepository(nearby{store, s.dir}, config{ID: id})
-	s.outbox = &outbox{dir: s.dir, url: store.URL(), now: s.now}
+	s.outbox = &outbox{dir: s.dir, url: store.URL(), now: s.now, recipes: NewCache(filepath.Join(s.dir, recipesName), maxRecipes, nil)}
 	return s
 }
 

@@ -369,6 +369,7 @@ type project struct {
 	clock      func() time.Time // of the root's file system; zero if it cannot be told
 	hooked     func(path string)
 
+	recipes      *Cache       // of large files whose packs may be out of reach; may be nil
 	room         func() error // whether there is some for another pack; may be nil
 	early        func()       // told of packs that are complete before the snapshot is; may be nil
 	leaveCarried bool         // files that are not looked at stay where they are, also in packs to be avoided: the uploader sees to it

@@ -172,9 +172,13 @@ func (s *Spool) project(root string, ignore []string, dir string) *project {
 	if s.outbox != nil {
 		early = s.outbox.tell
 	}
+	var recipes *Cache
+	if s.outbox != nil {
+		recipes = s.outbox.recipes
+	}
 	return &project{
 		root: root, ignore: ignore, skip: skip, build: filepath.Join(dir, buildName), repository: s.repository, random: s.random, hooked: s.hooked,
-		room: s.hasRoom, early: early, leaveCarried: s.outbox != nil,
+		room: s.hasRoom, recipes: recipes, early: early, leaveCarried: s.outbox != nil,
 		clock: func() time.Time {
 			_ = os.Mkdir(hidden, 0o700) // it is there, or nothing can be kept in it: then fileClock fails too
 			t, err := fileClock(hidden)
