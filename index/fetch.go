@@ -121,8 +121,10 @@ func (x *Index) search(ctx context.Context, prefix string) error {
 		if err != nil || len(bodies) == 0 {
 			return err
 		}
+		meant := make(chan error, 1)
+		go func() { meant <- x.fetchMeant(ctx, prefix) }()
 		found, gone, _, err := x.repository.Named(ctx, bodies, prefix)
-		if err != nil {
+		if err = errors.Join(err, <-meant); err != nil {
 			return err
 		}
 		if len(gone) == 0 || looked {
@@ -132,6 +134,24 @@ func (x *Index) search(ctx context.Context, prefix string) error {
 			return err
 		}
 	}
+}
+
+// fetchMeant fetches the rows of the experiment whose own id begins with a prefix, if there is one only. It is the one that is probably meant: a
+// search that waits for an answer has them a round trip earlier.
+func (x *Index) fetchMeant(ctx context.Context, prefix string) error {
+	from, to, ok := idRange(prefix)
+	if !ok {
+		return nil
+	}
+	var n *needs
+	err := x.read(ctx, "find", func(t *reading) error { return t.wantAll(ctx, "id BETWEEN ? AND ?", from, to) })
+	if !errors.As(err, &n) {
+		return err
+	}
+	if len(n.experiments) > 1 {
+		return nil
+	}
+	return x.fetch(ctx, n.experiments)
 }
 
 // fetchNamed fetches the rows of experiments, given the beginnings of their ids.

@@ -1,16 +1,19 @@
 package index
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/storage/repository"
+	"github.com/replicate/replicate/storage/storagetest"
 )
 
 // ballast is an experiment with a commit that makes any segment it is in one that is not read whole.
@@ -175,5 +178,45 @@ func TestCommitsAreFoundByPrefix(t *testing.T) {
 	}
 	if _, err := x.Resolve(t.Context(), "b9999"); replicate.KindOf(err) != replicate.NotFound {
 		t.Errorf("what is not there: %v", err)
+	}
+}
+
+// TestRowsOfWhatIsMeantAreAskedForAtOnce has a storage that answers neither the search for commits of a prefix nor the request for the rows of the
+// experiment of that prefix before both are asked.
+func TestRowsOfWhatIsMeantAreAskedForAtOnce(t *testing.T) {
+	w := newWorld(t)
+	e := id("a1")
+	records := append(ballast(t, rand.NewChaCha8([32]byte{1}), "4"), encode(t, experimentRecord(replicate.Experiment{ID: e}),
+		commitRecord(replicate.Commit{ID: id("b1"), Experiment: e}))...)
+	w.must(w.repository.Append(t.Context(), records...))
+	w.nudge()
+	w.must(w.repository.Merge(t.Context()))
+	var synced atomic.Bool
+	var asked atomic.Int64
+	both := make(chan struct{})
+	var err error
+	w.repository, err = repository.Open(t.Context(), storagetest.Slow(w.store, func(ctx context.Context, call storagetest.Call) error {
+		if call.Op != storagetest.OpGet || !synced.Load() {
+			return nil
+		}
+		if asked.Add(1) == 2 {
+			close(both)
+		}
+		select {
+		case <-both:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}))
+	w.must(err)
+	x := w.another()
+	synced.Store(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	got, err := x.Resolve(ctx, string(e[:7])+"@latest")
+	w.must(err)
+	if _, err := x.Row(ctx, got.Commit); err != nil || asked.Load() != 2 {
+		t.Errorf("%d requests, %v", asked.Load(), err)
 	}
 }
