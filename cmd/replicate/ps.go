@@ -11,6 +11,7 @@ import (
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/index"
 	"github.com/replicate/replicate/remote"
+	"github.com/replicate/replicate/remote/job"
 	"github.com/replicate/replicate/storage/project"
 )
 
@@ -142,10 +143,15 @@ func (w *world) askOne(c *cli.Context, client *remote.Client, p *project.Project
 	ctx, cancel := context.WithTimeout(c.Context, psPullsFor)
 	defer cancel()
 	for _, id := range ids {
+		var s job.State
+		var stateErr error
+		var asking sync.WaitGroup
+		asking.Go(func() { s, stateErr = h.State(ctx, id) })
 		if _, err := h.Fetch(ctx, p, id); err != nil && replicate.KindOf(err) != replicate.NotFound {
 			w.report("warning", err)
 		}
-		if s, err := h.State(ctx, id); err == nil && !s.Ended() {
+		asking.Wait()
+		if stateErr == nil && !s.Ended() {
 			said[id] = remote.StatusOf(s)
 		}
 	}
