@@ -48,8 +48,12 @@ func isStarting(p *project.Project, id replicate.ID) bool {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil
 }
 
-// underWay is how long what a killed process has sent may be on its way.
-const underWay = time.Second
+const (
+	// underWay is how long what a killed process has sent may be on its way, and be laid out there.
+	underWay = 5 * time.Second
+	// jobLook is how often it is looked meanwhile whether there is a job.
+	jobLook = 250 * time.Millisecond
+)
 
 // specPath is where a supervisor keeps its job: it is there from when it has one.
 const specPath = docker.RunDir + "/spec.json"
@@ -73,11 +77,11 @@ func (h *Host) settleStart(ctx context.Context, p *project.Project, id replicate
 		why = "the command that started it was killed before the job began"
 		err = h.hasJob(ctx, id)
 	}
-	if replicate.KindOf(err) == replicate.NotFound && c.Phase == docker.Running { // the job may be on its way
-		select {
+	for waited := time.Duration(0); replicate.KindOf(err) == replicate.NotFound && c.Phase == docker.Running && waited < underWay; waited += jobLook {
+		select { // the job may be on its way
 		case <-ctx.Done():
 			return true, ctx.Err()
-		case <-time.After(underWay):
+		case <-time.After(jobLook):
 		}
 		err = h.hasJob(ctx, id)
 	}
