@@ -105,9 +105,7 @@ func TestInterruptAtATerminal(t *testing.T) {
 	if e := d.only(); e.Status != "interrupted" {
 		t.Errorf("after the second Ctrl-C ls says %+v", e)
 	}
-	if left := d.containers(d.lab.Hosts[0])[e.ID]; !strings.HasPrefix(left, "Exited") {
-		t.Errorf("its container is %q", left)
-	}
+	d.within(time.Minute, "its container has ended", func() bool { return strings.HasPrefix(d.containers(d.lab.Hosts[0])[e.ID], "Exited") })
 }
 
 func TestThirdInterruptKills(t *testing.T) {

@@ -245,7 +245,8 @@ class Experiment:
                 self._say(line["note"])
 
     def _warn(self, text: str, hint: str = ""):
-        now, cause = monotonic(), "".join(c for c in text if not c.isdigit())
+        cause = text.partition(":")[0] + hint if hint else text  # what helps is the same: so is the cause
+        now, cause = monotonic(), "".join(c for c in cause if not c.isdigit())
         if now - self._warned.get(cause, -WARN_EVERY) >= WARN_EVERY:
             self._warned[cause] = now
             self._say(f"warning: {text}" + (f"\nreplicate: hint: {hint}" if hint else ""))

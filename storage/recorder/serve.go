@@ -297,13 +297,18 @@ func (s *server) outlive(ctx context.Context) bool {
 
 // tell passes a remark on to the client: warnings of one kind once a minute.
 func (s *server) tell(r Remark) {
-	if r.Warning == "" || s.isNew(r.Warning) {
+	if r.Warning == "" || s.isNew(r) {
 		s.out.remark(r)
 	}
 }
 
-// isNew reports whether a warning was not given for a minute. Numbers in it make no difference.
-func (s *server) isNew(warning string) bool {
+// isNew reports whether a warning was not given for a minute. Numbers in it make no difference, and where the same thing failed and the same helps, the words do not either.
+func (s *server) isNew(r Remark) bool {
+	warning := r.Warning
+	if r.Hint != "" {
+		doing, _, _ := strings.Cut(warning, ":")
+		warning = doing + r.Hint
+	}
 	cause := strings.Map(func(r rune) rune {
 		if unicode.IsDigit(r) {
 			return -1
