@@ -31,11 +31,11 @@ func (s *Spool) Waiting() (w Waiting) {
 		return w
 	}
 	for _, name := range s.writers() { // first, as what a dead writer left goes to ready/ from there: looked at later it could be missed in both
-		switch state, _ := s.stateOf(name); state {
-		case living:
-			w.Living++
-		case dead:
+		switch state, _ := s.stateOf(name); {
+		case state == dead, state == living && exists(s.path(name), endName): // the uploader holds the lock while it takes over what was left
 			w.Ended++
+		case state == living:
+			w.Living++
 		}
 	}
 	names, _ := s.outbox.ready("") // what cannot be read is not counted
