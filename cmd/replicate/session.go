@@ -56,6 +56,7 @@ type session struct {
 	project *project.Project
 	repo    *repository.Repository // nil: nothing was recorded here yet
 	index   *index.Index
+	cache   *repository.Cache // of what was read from afar
 }
 
 // open finds the project and the storage of a command, and syncs the index.
@@ -131,7 +132,8 @@ func (s *session) useCache() error {
 		return err
 	}
 	warn := func(err error) { s.w.report("warning", err) }
-	s.repo.UseCache(repository.NewCache(s.project.Cache(s.repo.ID()), size, warn))
+	s.cache = repository.NewCache(s.project.Cache(s.repo.ID()), size, warn)
+	s.repo.UseCache(s.cache)
 	return nil
 }
 
@@ -205,6 +207,9 @@ func (w *world) print(f func(*bufio.Writer) error) error {
 func (s *session) close() {
 	if s.index != nil {
 		s.index.Close() // nothing is lost: the index can be rebuilt
+	}
+	if s.cache != nil {
+		s.cache.Wait()
 	}
 	s.stop()
 }

@@ -33,7 +33,8 @@ type Cache struct {
 
 	written atomic.Int64 // bytes since the size was last looked at
 	warned  sync.Once
-	trim    sync.Mutex // held by the goroutine that looks at the size
+	trim    sync.Mutex   // held by the goroutine that looks at the size
+	held    sync.RWMutex // for reading, while something that was handed out is being kept
 }
 
 const (
@@ -120,6 +121,21 @@ func readCached(f *os.File, ref Ref) ([]byte, error) {
 		return nil, errWrongBytes
 	}
 	return data, nil
+}
+
+// keeping says that something that was handed out is about to be kept, until the function it returns is called.
+func (c *Cache) keeping() func() {
+	if c == nil {
+		return func() {}
+	}
+	c.held.RLock()
+	return c.held.RUnlock
+}
+
+// Wait returns when everything that was handed out so far is kept: else a process that ends at once has it to read again.
+func (c *Cache) Wait() {
+	c.held.Lock() // that is all
+	defer c.held.Unlock()
 }
 
 // put keeps the raw bytes of a frame. It may fail: then they are fetched again.

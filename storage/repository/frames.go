@@ -137,6 +137,7 @@ func (r *Repository) finish(e pending, stored []byte) {
 		r.frames.setPlain(e.key)
 		cost = 0
 	}
+	defer r.cache.keeping()()
 	r.frames.decoded.fulfil(e, data, cost, err)
 	if err == nil {
 		r.cache.put(e.key, data)
