@@ -25,7 +25,7 @@ const netrcVariable = "REPLICATE_NETRC"
 const noPassword = "x"
 
 // withUser is a URL with something before an @: scheme, that, host.
-var withUser = regexp.MustCompile(`([a-z0-9+]+://)([^\s/]*)@(\[[0-9a-fA-F:]+\]|[^\s/@:\[\]]+)`)
+var withUser = regexp.MustCompile(`([a-z0-9+]+://)([^\s/]*)@(\[[0-9a-fA-F:]+\]|[^\s/@:\[\]]*)`)
 
 // strip takes credentials out of the URLs of a line. Those that are variables stay, as pip puts the values in, and so does the user of ssh://git@host,
 // who is no secret.
@@ -36,6 +36,9 @@ func (c credentials) strip(line string) string {
 		name, password, both := strings.Cut(user, ":")
 		if strings.Contains(user, "${") || strings.HasSuffix(scheme, "ssh://") && !both {
 			return text
+		}
+		if host == "" {
+			return scheme
 		}
 		c[strings.Trim(host, "[]")] = login{unescape(name), unescape(password)}
 		return scheme + host

@@ -158,6 +158,7 @@ func TestRequirements(t *testing.T) {
 func FuzzRequirements(f *testing.F) {
 	f.Add("a==1 \\\n -r x\n-e .\n--index-url https://u:p@h/\n")
 	f.Add("x @ file:///etc/passwd\n-f .\n-c\n")
+	f.Add("jjjr x\n--inqex-url https://u:p@\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		root := t.TempDir()
 		r, err := parseRequirements(root, "requirements.txt", []byte(text))
