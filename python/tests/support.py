@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,11 @@ def wait_for(true, what="that", seconds=20.0):
         time.sleep(0.01)
 
 
+def hear_interrupts():
+    """Whoever runs the tests in the background of a shell ignores Ctrl-C, and so would every script."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Lab(unittest.TestCase):
     """A test with an empty project directory, an environment for scripts in it, and the command line."""
 
@@ -78,6 +84,7 @@ class Lab(unittest.TestCase):
         """Starts a script, given as text, as train.py of the project."""
         self.write("train.py", script)
         options.setdefault("stderr", subprocess.PIPE)
+        options.setdefault("preexec_fn", hear_interrupts)
         process = subprocess.Popen([*prefix, python, "train.py", *args], cwd=self.dir, env=self.env, stdout=subprocess.PIPE, text=True,
                                    **options)
         self.addCleanup(stop, process)
