@@ -82,8 +82,11 @@ func (s *Spool) recoverWriter(ctx context.Context, name string) (replicate.ID, e
 func (s *Spool) seize(name string) (*writerDir, error) {
 	dir := s.path(name)
 	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, os.RemoveAll(dir) // it had a lock when it appeared: it was being removed when the machine stopped, and all of it is published
+	}
 	if err != nil {
-		return nil, missingIsNil(err)
+		return nil, err
 	}
 	own := &writerDir{dir: dir, lock: lock}
 	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {

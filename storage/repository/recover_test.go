@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -242,5 +243,31 @@ func TestCancelledCommitLeavesNothing(t *testing.T) {
 	row, _ := l.commit(w, CommitRequest{})
 	if l.read(row.Row, "b") != "1" {
 		t.Error("the next commit is not whole")
+	}
+}
+
+// TestFolderWithoutALockGoes is what a power cut can leave of a folder that was being removed.
+func TestFolderWithoutALockGoes(t *testing.T) {
+	store, err := storage.Open(t.Context(), "file://"+t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo, err := Create(t.Context(), store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := OpenSpool(repo, "")
+	dir := s.path("0123456789abcdef0123456789abcdef-0123456789abcdef")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, metaName), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("it is still there: %v", err)
 	}
 }
