@@ -50,14 +50,7 @@ func (c *Client) remember(change func(*memory)) {
 	if err != nil || os.MkdirAll(filepath.Dir(c.Memory), 0o700) != nil {
 		return
 	}
-	f, err := os.CreateTemp(filepath.Dir(c.Memory), filepath.Base(c.Memory)+"-")
-	if err != nil {
-		return
-	}
-	_, err = f.Write(text)
-	if closeErr := f.Close(); err != nil || closeErr != nil || os.Rename(f.Name(), c.Memory) != nil {
-		os.Remove(f.Name())
-	}
+	_ = repository.ReplaceFile(c.Memory, text) // what is not remembered is found out again
 }
 
 // sum is docker.SumBinary for a binary that most often is that of the last command.

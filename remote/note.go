@@ -9,6 +9,7 @@ import (
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/storage/project"
+	"github.com/replicate/replicate/storage/repository"
 )
 
 // A Note is what this machine remembers of a run that it started, beside the experiment: the file .replicate/runs/<id>.json of the project.
@@ -32,11 +33,7 @@ func writeNote(p *project.Project, id replicate.ID, n Note) error {
 	if err := os.MkdirAll(notesDir(p), 0o700); err != nil {
 		return err
 	}
-	path := notePath(p, id)
-	if err := os.WriteFile(path+".new", append(text, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return repository.ReplaceFile(notePath(p, id), append(text, '\n'))
 }
 
 func removeNote(p *project.Project, id replicate.ID) error {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/replicate/replicate"
@@ -93,36 +92,6 @@ func (h *Host) stateOfStopped(ctx context.Context, c docker.State, id replicate.
 		s.Reason = "the supervisor is gone"
 	}
 	return s, nil
-}
-
-// States returns how all runs on the host are that have not ended, and those with these ids.
-func (h *Host) States(ctx context.Context, wanted func(replicate.ID) bool) ([]job.State, error) {
-	list, err := h.engine.List(ctx, map[string]string{docker.LabelKind: docker.KindRun})
-	if err != nil {
-		return nil, err
-	}
-	var all sync.WaitGroup
-	states := make([]job.State, len(list))
-	for i, c := range list {
-		id, err := replicate.ParseID(c.Labels[docker.LabelExperiment])
-		if err != nil || !wanted(id) {
-			continue
-		}
-		all.Go(func() {
-			if s, err := h.State(ctx, id); err == nil {
-				s.Experiment = id
-				states[i] = s
-			}
-		})
-	}
-	all.Wait()
-	var known []job.State
-	for _, s := range states {
-		if s.Experiment != "" {
-			known = append(known, s)
-		}
-	}
-	return known, nil
 }
 
 // Signal asks something of a job. One that has ended is left alone.

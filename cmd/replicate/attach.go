@@ -82,7 +82,12 @@ func (w *world) targetOf(c *cli.Context, p *project.Project, e *replicate.Experi
 	if e.Run == nil || e.Run.Target == "" {
 		return remote.Target{Local: true}, nil
 	}
-	t, err := remote.ParseTarget(e.Run.Target, p.Config.Hosts)
+	return w.target(c, p, e.Run.Target)
+}
+
+// target reads the name of a machine, which -i may give a key.
+func (w *world) target(c *cli.Context, p *project.Project, text string) (remote.Target, error) {
+	t, err := remote.ParseTarget(text, p.Config.Hosts)
 	if key := c.String("identity-file"); key != "" {
 		t.Identity = w.abs(key)
 	}

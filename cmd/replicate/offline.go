@@ -53,14 +53,7 @@ func (w *world) remember(url string, r *repository.Repository) {
 	if os.MkdirAll(filepath.Dir(path), 0o700) != nil {
 		return
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "new")
-	if err != nil {
-		return
-	}
-	_, err = f.Write(text)
-	if f.Close() != nil || err != nil || os.Rename(f.Name(), path) != nil {
-		os.Remove(f.Name())
-	}
+	_ = repository.ReplaceFile(path, text)
 }
 
 // openRepository opens the repository at a URL, of today's format or of those of 2020 and 2021. cache returns the folder for what can be made

@@ -42,12 +42,9 @@ func (w *world) prune(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	t, err := remote.ParseTarget(c.String("host"), p.Config.Hosts)
+	t, err := w.target(c, p, c.String("host"))
 	if err != nil {
 		return err
-	}
-	if key := c.String("identity-file"); key != "" {
-		t.Identity = w.abs(key)
 	}
 	deleted, err := w.deletedExperiments(c)
 	if err != nil {

@@ -124,10 +124,7 @@ func (w *world) askAll(c *cli.Context, client *remote.Client, p *project.Project
 // askOne asks one machine.
 func (w *world) askOne(c *cli.Context, client *remote.Client, p *project.Project, target string, ids []replicate.ID) map[replicate.ID]replicate.Status {
 	said := map[replicate.ID]replicate.Status{}
-	t, err := remote.ParseTarget(target, p.Config.Hosts)
-	if key := c.String("identity-file"); key != "" {
-		t.Identity = w.abs(key)
-	}
+	t, err := w.target(c, p, target)
 	var h *remote.Host
 	if err == nil {
 		h, err = openWithin(c.Context, client, t, psPatience)

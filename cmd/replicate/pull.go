@@ -114,13 +114,10 @@ func (w *world) dueRuns(c *cli.Context) ([]due, *project.Project, error) {
 		if note.Target == "" {
 			continue // it runs in place
 		}
-		t, err := remote.ParseTarget(note.Target, p.Config.Hosts)
+		t, err := w.target(c, p, note.Target)
 		if err != nil {
 			w.warn(err)
 			continue
-		}
-		if key := c.String("identity-file"); key != "" {
-			t.Identity = w.abs(key)
 		}
 		list = append(list, due{id, t})
 	}

@@ -152,11 +152,8 @@ func (w *world) jobOf(c *cli.Context, p *project.Project) (remote.Job, error) {
 		}
 	}
 	var err error
-	if j.Target, err = remote.ParseTarget(c.String("host"), p.Config.Hosts); err != nil {
+	if j.Target, err = w.target(c, p, c.String("host")); err != nil {
 		return j, err
-	}
-	if key := c.String("identity-file"); key != "" {
-		j.Target.Identity = w.abs(key)
 	}
 	for _, text := range c.StringSlice("mount") {
 		m, err := w.mountOf(text, j.Target.Local)

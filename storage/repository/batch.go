@@ -239,7 +239,7 @@ func (u *uploader) nextAt(now time.Time) time.Time {
 	}
 	u.at = now
 	text, _ := now.MarshalText()
-	_ = replaceFile(u.path(clockName), text) // of use if another uploader begins within the second
+	_ = ReplaceFile(u.path(clockName), text) // of use if another uploader begins within the second
 	return now
 }
 

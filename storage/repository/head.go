@@ -102,7 +102,7 @@ func (o *outbox) save(st Standing) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(o.path(headName, string(st.Experiment.ID)), text)
+	return ReplaceFile(o.path(headName, string(st.Experiment.ID)), text)
 }
 
 // introduce keeps what is known of an experiment that the outbox does not know.

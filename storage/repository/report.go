@@ -136,7 +136,7 @@ func (r *report) start(s *Spool) {
 func (r *report) save() {
 	r.status.Time = r.spool.now()
 	if text, err := json.Marshal(r.status); err == nil {
-		_ = replaceFile(r.spool.outbox.path(statusName), append(text, '\n')) // people see an older one
+		_ = ReplaceFile(r.spool.outbox.path(statusName), append(text, '\n')) // people see an older one
 	}
 }
 

@@ -55,7 +55,7 @@ func (u *uploader) addDoubt(packs []replicate.Hash) error {
 	for p := range known {
 		text = fmt.Appendf(text, "%s\n", p)
 	}
-	return replaceFile(u.path(doubtName), text)
+	return ReplaceFile(u.path(doubtName), text)
 }
 
 // restoreRecord replaces the row of a record by one that needs none of the packs to be avoided.

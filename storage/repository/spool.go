@@ -221,8 +221,9 @@ func replaceDurably(path string, data []byte) error {
 	return syncPath(filepath.Dir(path))
 }
 
-// replaceFile replaces a file by rename. It is not made durable.
-func replaceFile(path string, data []byte) error {
+// ReplaceFile replaces a file by rename: who reads it finds the old one or the new one, whole, however many replace it at the same time. It is not made
+// durable.
+func ReplaceFile(path string, data []byte) error {
 	return replaceBy(path, data, func(*os.File) error { return nil })
 }
 

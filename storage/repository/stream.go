@@ -323,7 +323,7 @@ func (s *streams) remember() {
 	}
 	text, err := json.Marshal(marks)
 	if err == nil {
-		err = replaceFile(filepath.Join(s.dir, publishedName), text)
+		err = ReplaceFile(filepath.Join(s.dir, publishedName), text)
 	}
 	_ = err // an older one does as well
 }

@@ -79,5 +79,5 @@ func (o *outbox) saveSeen(seen map[replicate.Hash]time.Time) {
 		}
 		text = fmt.Appendf(text, "%s %d\n", p, until.Unix())
 	}
-	_ = replaceFile(o.path(seenName), text) // without it more is stored again
+	_ = ReplaceFile(o.path(seenName), text) // without it more is stored again
 }

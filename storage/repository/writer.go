@@ -330,7 +330,7 @@ func (w *Writer) beat(ctx context.Context) error {
 	}
 	_ = os.Chtimes(w.own.lock.Name(), now, now) // only a hint of when a dead writer was alive
 	if w.spool.outbox != nil {
-		return replaceFile(filepath.Join(w.own.dir, beatName), text)
+		return ReplaceFile(filepath.Join(w.own.dir, beatName), text)
 	}
 	_, err = w.spool.repository.store.Put(ctx, liveKey(h.Experiment), bytes.NewReader(text), int64(len(text)))
 	return err
