@@ -55,7 +55,9 @@ func TestDoubtfulPacksAreStoredAgain(t *testing.T) {
 			eventually(t, "the files' times are older than now", func() bool {
 				st, err := lstat(l.root + "/b") // the last one
 				must(t, err)
-				return st.settled(time.Now())
+				now, err := fileClock(t.TempDir())
+				must(t, err)
+				return st.settled(now)
 			})
 			w, _ := l.begin(WriterOptions{})
 			must(t, w.End(t.Context(), replicate.Finished, nil))
@@ -109,10 +111,12 @@ func TestOldPacksAreNotReliedOn(t *testing.T) {
 	writeFiles(t, l.root, "a", "one")
 	old := time.Now().Add(-time.Hour)
 	must(t, os.Chtimes(l.root+"/a", old, old))
-	eventually(t, "the file's times are older than now", func() bool {
+	eventually(t, "the file's times are older than now by the clock of files, which a snapshot asks and which is behind ours", func() bool {
 		st, err := lstat(l.root + "/a")
 		must(t, err)
-		return st.settled(time.Now())
+		now, err := fileClock(t.TempDir())
+		must(t, err)
+		return st.settled(now)
 	})
 	for _, tt := range []struct {
 		after   time.Duration
