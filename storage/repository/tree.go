@@ -172,13 +172,12 @@ func (e *Entry) check() error {
 		return fmt.Errorf("kind %d", e.Kind)
 	case e.Size < 0:
 		return fmt.Errorf("size %d", e.Size)
+	case (e.Kind == Link) != (e.Target != ""):
+		return fmt.Errorf("a link needs a target, nothing else has one")
 	}
 	if e.Kind != File {
-		if e.Size != 0 || !e.Hash.IsZero() || e.Extents != nil || e.Recipe != nil {
+		if e.Size != 0 || !e.Hash.IsZero() || e.Extents != nil || e.Recipe != nil || e.Torn {
 			return fmt.Errorf("has content but is no file")
-		}
-		if (e.Kind == Link) != (e.Target != "") {
-			return fmt.Errorf("a link needs a target, nothing else has one")
 		}
 		return nil
 	}
