@@ -2,7 +2,7 @@ package replicate
 
 import (
 	"bytes"
-	"errors"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -89,11 +89,27 @@ func resolve(n *yaml.Node) *node {
 
 var syntaxError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)`)
 
-// syntax puts an error of the parser into our form. Most come from patterns without quotes, as * and ! mean something to YAML.
+// mistakes says in words of people what the parser's words for the mistakes made most often mean, and what mends them.
+var mistakes = map[string]struct{ mistake, hint string }{
+	"did not find expected node content":                    {"a value is missing", `is a "[" or "{" not closed?`},
+	"did not find expected ',' or ']'":                      {`a list is not closed, or lacks a comma`, `look for the "["`},
+	"did not find expected ',' or '}'":                      {`a map is not closed, or lacks a comma`, `look for the "{"`},
+	"found unexpected end of stream":                        {"a quote is not closed", "a quote inside quotes of the same kind is written twice"},
+	"did not find expected key":                             {"a line is indented otherwise than its neighbours", "the keys of one map begin in the same column"},
+	"did not find expected '-' indicator":                   {"a line is indented otherwise than its neighbours", "the elements of one list begin in the same column"},
+	"mapping values are not allowed in this context":        {`a second ": " in one value, or a line indented too far`, "put text that contains it into quotes"},
+	"could not find expected ':'":                           {"a key without a value", `write "key: value", with a space behind the colon`},
+	"found character that cannot start any token":           {"a tab, or text that begins with @ or `", "indent with spaces, and put such text into quotes"},
+	"found a tab character that violates indentation":       {"a tab", "indent with spaces"},
+	"did not find expected alphabetic or numeric character": {"a * or & that names nothing", "put text that begins with it into quotes"},
+}
+
+// syntax puts an error of the parser into our form, and into our words where we have them.
 func (y yamlFile) syntax(data []byte, err error) error {
 	e := &Error{Path: y.name, Kind: Usage, Err: err}
 	if m := syntaxError.FindStringSubmatch(err.Error()); m != nil {
-		e.Err = errors.New(m[2])
+		known := mistakes[m[2]]
+		e.Err, e.Hint = fmt.Errorf("not YAML: %s", cmp.Or(known.mistake, m[2])), known.hint
 		if m[1] != "" {
 			e.Path += ":" + m[1]
 		}
