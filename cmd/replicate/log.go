@@ -34,7 +34,7 @@ func logCommand(w *world) *cli.Command {
 		Action: func(c *cli.Context) error {
 			args := c.Args().Slice()
 			if len(args) == 0 {
-				return replicate.Errorf(replicate.Usage, "log wants metrics").WithHint("replicate log step=1 loss=0.31, or replicate log - for lines of JSON")
+				return replicate.Errorf(replicate.Usage, "log wants metrics").WithHint("replicate log step=1 loss=0.31, or replicate log - for lines of JSON; replicate logs shows what a run prints")
 			}
 			if len(args) == 1 && args[0] == "-" {
 				return w.logLines(c)

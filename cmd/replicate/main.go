@@ -66,6 +66,8 @@ func run(w *world, args []string) int {
 
 func newApp(w *world) *cli.App {
 	cli.FlagStringer = flagLine
+	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version"}
+	cli.VersionPrinter = func(*cli.Context) { printVersion(w) }
 	app := &cli.App{
 		Name:                      "replicate",
 		Usage:                     "experiments as a file system",
@@ -73,7 +75,7 @@ func newApp(w *world) *cli.App {
 		Reader:                    w.stdin,
 		Writer:                    w.stdout,
 		ErrWriter:                 w.stderr,
-		HideVersion:               true,
+		Version:                   replicate.Version,
 		UseShortOptionHandling:    true, // -qs x
 		DisableSliceFlagSeparator: true, // -f "x in (a, b)" is one filter
 		OnUsageError:              usageError,
@@ -282,9 +284,11 @@ func versionCommand(w *world) *cli.Command {
 		Name:        "version",
 		Usage:       "print the version",
 		Description: "Prints the version of the command.",
-		Action: func(*cli.Context) error {
-			_, err := io.WriteString(w.stdout, "replicate "+replicate.Version+"\n")
-			return err
-		},
+		Action:      func(*cli.Context) error { return printVersion(w) },
 	}
+}
+
+func printVersion(w *world) error {
+	_, err := io.WriteString(w.stdout, "replicate "+replicate.Version+"\n")
+	return err
 }

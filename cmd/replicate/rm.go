@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -74,8 +75,19 @@ func (s *session) rm(ids []string, force bool) error {
 	if err := s.repo.Append(s.ctx, records...); err != nil {
 		return err
 	}
-	w.say("deleted")
+	w.say("deleted; %s", s.freeable())
 	return nil
+}
+
+// freeable says what gc can free by now. To count it takes a look at all records: where that takes long it is left to gc.
+func (s *session) freeable() string {
+	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Second)
+	defer cancel()
+	usage, err := s.repo.Usage(ctx, nil)
+	if err != nil || usage.Dead.Count == 0 {
+		return "replicate gc frees the space"
+	}
+	return "replicate gc can free " + size(usage.Dead.Bytes)
 }
 
 // undelete brings back what was deleted, after all of it was found.
