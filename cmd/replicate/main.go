@@ -31,6 +31,7 @@ func commands(w *world) []*cli.Command {
 		catCommand(w),
 		checkCommand(w),
 		copyCommand(w),
+		exportCommand(w),
 		rmCommand(w),
 		gcCommand(w),
 		duCommand(w),
