@@ -146,7 +146,7 @@ func (s *session) exportTree(experiments []*index.Experiment, out string) error 
 	}
 	defer done()
 	partial := partialName(out)
-	if err := os.Mkdir(partial, 0o777); err != nil {
+	if err := os.MkdirAll(partial, 0o777); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	progress := s.w.progress("exporting")
