@@ -112,16 +112,42 @@ func (f *far) atLink(n int64, percent int64) string {
 func (f *far) counting(contenders ...contender) []contender {
 	for i, c := range contenders {
 		contenders[i].run = func(round int) error {
-			requests, _ := f.proxy.Requests()
+			f.proxy.Exchanges()
 			up, back := f.proxy.Carried()
 			err := c.run(round)
-			requestsNow, _ := f.proxy.Requests()
+			all := f.proxy.Exchanges()
 			upNow, backNow := f.proxy.Carried()
-			f.did[c.name] = fmt.Sprintf("%d requests, %s up, %s down", requestsNow-requests, amount(upNow-up), amount(backNow-back))
+			f.did[c.name] = fmt.Sprintf("%d requests in %s, %s up, %s down", len(all), trips(all), amount(upNow-up), amount(backNow-back))
+			f.explain(c.name, all)
 			return err
 		}
 	}
 	return contenders
+}
+
+// trips is how many round trips followed one another, that of the first connection included.
+func trips(all []badnet.Exchange) string {
+	n := badnet.Trips(all)
+	if n == 1 {
+		return "1 round trip"
+	}
+	return fmt.Sprintf("%d round trips", n)
+}
+
+// explain prints what was asked for, and when, if that is wanted.
+func (f *far) explain(name string, all []badnet.Exchange) {
+	if !f.verbose || len(all) == 0 {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "%s:\n", name)
+	since := func(t time.Time) time.Duration { return t.Sub(all[0].Came).Round(time.Millisecond) }
+	for _, e := range all {
+		opened := ""
+		if e.Opened {
+			opened = ", opening a connection"
+		}
+		fmt.Fprintf(os.Stderr, "%8v %8v  %s %s%s\n", since(e.Came), since(e.Answered), e.Request, e.Range, opened)
+	}
 }
 
 func amount(n int64) string {
