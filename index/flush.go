@@ -126,6 +126,9 @@ func (f *fold) isAlive(ctx context.Context, p *pending) (bool, error) {
 		}
 		f.beats, f.beatsAgain = beats, nil
 	}
+	if _, beats := f.beats[p.id]; !beats && p.doc == nil && !p.light.Status.Final() {
+		f.vanished = true
+	}
 	return isYoung(f.beats, p.id), nil
 }
 

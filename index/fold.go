@@ -45,6 +45,7 @@ type fold struct {
 	partCounts  map[int64]int64
 	damage      []error // of what was fetched
 	still       bool    // nobody looks who is alive
+	vanished    bool    // an experiment that is new has neither heartbeat nor end: it may have ended after the records were listed
 
 	changes []scanned // of the flush that runs
 	scratch []byte    // room for blobs
