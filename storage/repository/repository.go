@@ -46,6 +46,7 @@ type Repository struct {
 
 	trees    *cache[string, *Tree]
 	frames   *frameCache
+	near     atomic.Pointer[excerpt] // read with the last tree
 	timing   timing
 	cache    *Cache       // nil: nothing is kept beyond this process
 	underway atomic.Int64 // bytes of frames that were asked for and are not here

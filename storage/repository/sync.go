@@ -76,14 +76,13 @@ type syncer struct {
 // pass lists, and yields what is new. It reports whether another pass must look for records that moved meanwhile.
 func (s *syncer) pass(ctx context.Context) (again bool, err error) {
 	// log/ before index/, as records move from there to here: in the other order, one that moves in between is seen in neither.
-	logs, err := s.list(ctx, logPrefix, 0)
+	objects, err := s.repository.list(ctx, logPrefix)
 	if err != nil {
 		return false, err
 	}
-	segments, err := s.list(ctx, indexPrefix, 1, 2, 3, 4, 5, 6, 7, 8)
-	if err != nil {
-		return false, err
-	}
+	logs := s.unread(objects, 0)
+	segments, end := s.beside(ctx, indexPrefix)
+	defer end()
 	doomed := sync.OnceValues(func() (map[replicate.Hash]bool, error) { // asked after log/ was listed, if at all
 		return s.repository.readDoomed(ctx)
 	})
@@ -97,11 +96,15 @@ func (s *syncer) pass(ctx context.Context) (again bool, err error) {
 	if err != nil || s.stopped {
 		return false, err
 	}
+	if objects, err = segments(); err != nil {
+		return false, err
+	}
 	atOnce := segmentsAtOnce
 	if s.whole != nil {
 		atOnce = headsAtOnce
 	}
-	err = s.fetch(ctx, segments, s.repository.atOnce(atOnce), func(ctx context.Context, o storage.Object, emit func(Batch)) error {
+	merged := s.unread(objects, 1, 2, 3, 4, 5, 6, 7, 8)
+	err = s.fetch(ctx, merged, s.repository.atOnce(atOnce), func(ctx context.Context, o storage.Object, emit func(Batch)) error {
 		if s.whole != nil {
 			return s.repository.readHead(ctx, o, s.whole, emit)
 		}
@@ -110,16 +113,27 @@ func (s *syncer) pass(ctx context.Context) (again bool, err error) {
 	return len(s.gone) > gone && !s.stopped, err
 }
 
-// list returns the objects below a prefix, where some generations are, that are neither known nor read nor gone.
-func (s *syncer) list(ctx context.Context, prefix string, generations ...int) ([]storage.Object, error) {
-	objects, err := s.repository.list(ctx, prefix)
-	if err != nil {
-		return nil, err
+// beside lists a prefix while something else is being read. end is called when nobody waits for objects any more.
+func (s *syncer) beside(ctx context.Context, prefix string) (objects func() ([]storage.Object, error), end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	objects = sync.OnceValues(func() ([]storage.Object, error) { return s.repository.list(ctx, prefix) })
+	if s.repository.serial {
+		return objects, cancel
 	}
+	var listing sync.WaitGroup
+	listing.Go(func() { objects() })
+	return objects, func() {
+		cancel()
+		listing.Wait()
+	}
+}
+
+// unread returns the objects, of some generations, that are neither known nor read nor gone.
+func (s *syncer) unread(objects []storage.Object, generations ...int) []storage.Object {
 	s.repository.crowd.note(objects, generations...)
 	return slices.DeleteFunc(objects, func(o storage.Object) bool {
 		return !isRecords(o.Key) || s.done[o.Key] || s.gone[o.Key] || s.known(o.Key)
-	}), nil
+	})
 }
 
 // isRecords reports whether a key is that of an object of records. All others are ignored.
