@@ -50,10 +50,12 @@ func commands(w *world) []*cli.Command {
 		pruneCommand(w),
 		uploadCommand(w),
 		recordCommand(w),
+		completionCommand(w),
 		versionCommand(w),
 		mountProcessCommand(w),
 		uploaderCommand(w),
 		superviseCommand(w),
+		completeCommand(w),
 	}
 }
 

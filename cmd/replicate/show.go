@@ -290,13 +290,16 @@ func machineText(m *replicate.Machine) string {
 func quoteArgs(args []string) []string {
 	quoted := make([]string, len(args))
 	for i, arg := range args {
-		if arg == "" || strings.ContainsAny(arg, " \t\n'\"\\$`*?[]{}()<>|&;#~!") {
+		if arg == "" || strings.ContainsFunc(arg, needsQuotes) {
 			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 		}
 		quoted[i] = arg
 	}
 	return quoted
 }
+
+// needsQuotes reports whether a character means something to a shell.
+func needsQuotes(r rune) bool { return r <= ' ' || strings.ContainsRune("\"'\\$`*?[]{}()<>|&;#~!", r) }
 
 // showJSON prints an experiment with its commits, or a commit with its experiment's id.
 func (s *session) showJSON(out *bufio.Writer, t index.Target) error {
