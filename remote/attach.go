@@ -76,25 +76,14 @@ func (h *Host) acknowledge(ctx context.Context, id replicate.ID) error {
 	return h.engine.PutFiles(ctx, docker.RunName(id), docker.RunDir, docker.File{Name: job.FetchedName, Mode: 0o600})
 }
 
-// attachAndStart attaches to a container that was created, and starts it.
-func (h *Host) attachAndStart(ctx context.Context, c docker.Container) (*docker.Stream, error) {
-	for {
-		stream, err := h.engine.Attach(context.WithoutCancel(ctx), c.Name)
-		if err != nil {
-			return nil, err
-		}
-		again, err := h.engine.Start(ctx, c)
-		if again {
+// attachAndStart starts a container that was created, attached to it.
+func (h *Host) attachAndStart(ctx context.Context, c docker.Container) (stream *docker.Stream, err error) {
+	for again := true; again && err == nil; {
+		if again, err = h.engine.StartAttached(ctx, c, func(s *docker.Stream) { stream = s }); again {
 			h.rememberLimits()
 		}
-		if err == nil && !again {
-			return stream, nil
-		}
-		stream.Close()
-		if err != nil {
-			return nil, err
-		}
 	}
+	return stream, err
 }
 
 // An attached is the stdin and stdout of a container's process 1.

@@ -23,11 +23,10 @@ func (h *Host) seeGPUs(ctx context.Context, wanted string) (gpus, error) {
 	if wanted == noGPUs {
 		return gpus{}, nil
 	}
-	const script = `if [ -r /proc/driver/nvidia/version ]; then head -n 1 /proc/driver/nvidia/version; fi
-command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=uuid,driver_version,name --format=csv,noheader 2>/dev/null | sed 's/^/gpu /'
-[ -e /dev/kfd ] && echo amd
-true
-`
+	const script = "if [ -r /proc/driver/nvidia/version ]; then head -n 1 /proc/driver/nvidia/version; fi; " + // one line: that is a round trip less
+		"if command -v nvidia-smi >/dev/null; then " +
+		`nvidia-smi --query-gpu=uuid,driver_version,name --format=csv,noheader 2>/dev/null | sed "s/^/gpu /"; fi; ` +
+		"if [ -e /dev/kfd ]; then echo amd; fi"
 	out, err := h.shell(ctx, script)
 	if err != nil {
 		return gpus{}, err

@@ -71,11 +71,11 @@ func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 	opened := make(chan error, 1)
 	var found survey
 	go func() { // what takes a moment goes on beside what takes a round trip
-		host, err := c.openFor(looking, j)
-		if err == nil {
+		host, said, err := c.openFor(looking, j, plan)
+		if host != nil {
 			r.setHost(host)
-			found, err = host.survey(looking, j, plan)
 		}
+		found = said
 		opened <- err
 	}()
 	tree, err := c.scan(ctx, j)
@@ -159,21 +159,19 @@ func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree, found survey) 
 // streams are opened beside the calls of a start: to the supervisor, and from its log.
 const streams = 2
 
-// start attaches to the container and starts it, and tells its supervisor meanwhile what that has to know: the engine keeps it until somebody reads.
-// After again nobody will: the container was made anew.
+// start starts the container, and tells its supervisor meanwhile what that has to know. After again nobody was told: the container was made anew.
 func (r *Run) start(ctx context.Context, j Job, c docker.Container, tree *code.Tree, spec job.Spec) (again bool, err error) {
-	if r.stream, err = r.host.engine.Attach(context.WithoutCancel(ctx), c.Name); err != nil {
-		return false, err
-	}
-	r.output = newAttached(r.stream)
 	telling, stop := context.WithCancel(ctx)
 	defer stop()
 	told := make(chan error, 1)
 	tell := func() { told <- r.tell(telling, j, tree, spec) }
-	if len(c.Ports) == 0 {
-		go tell()
-	}
-	if again, err = r.host.engine.Start(ctx, c); again {
+	again, err = r.host.engine.StartAttached(ctx, c, func(s *docker.Stream) {
+		r.stream, r.output = s, newAttached(s)
+		if len(c.Ports) == 0 {
+			go tell()
+		}
+	})
+	if again {
 		r.host.rememberLimits()
 	}
 	if err == nil && !again && len(c.Ports) > 0 { // a job begins when its ports can be reached
@@ -185,7 +183,9 @@ func (r *Run) start(ctx context.Context, j Job, c docker.Container, tree *code.T
 		return false, <-told
 	}
 	stop()
-	r.output.Close()
+	if r.output != nil {
+		r.output.Close()
+	}
 	return again, err
 }
 

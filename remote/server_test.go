@@ -1,8 +1,10 @@
 package remote_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -44,6 +46,30 @@ func TestServersThatForbidThings(t *testing.T) {
 				t.Errorf("ls says %+v", e)
 			}
 		})
+	}
+}
+
+// TestEngineThatSpeaksAnotherVersion has a command find an engine that speaks less, or more, than it is remembered to.
+func TestEngineThatSpeaksAnotherVersion(t *testing.T) {
+	d := newDesk(t)
+	memory := filepath.Join(d.home, "cache", "replicate", "remote.json")
+	apis := regexp.MustCompile(`"apis":\{[^}]*":"(1\.[0-9]+)"\}`)
+	version := ""
+	for _, remembered := range []string{"", "1.56", "1.40"} {
+		text, _ := os.ReadFile(memory)
+		if remembered != "" {
+			d.must(os.WriteFile(memory, bytes.ReplaceAll(text, []byte(`"`+version+`"`), []byte(`"`+remembered+`"`)), 0o600))
+		}
+		if o := d.try("run", "-H", "rh1", "echo", "hello"); o.code != 0 || o.stdout != "hello\n" {
+			t.Errorf("after %q: exit code %d, stdout %q", remembered, o.code, o.stdout)
+		}
+		text, err := os.ReadFile(memory)
+		d.must(err)
+		found := apis.FindSubmatch(text)
+		if found == nil || version != "" && string(found[1]) != version {
+			t.Fatalf("after %q this is remembered, not %s: %s", remembered, version, text)
+		}
+		version = string(found[1])
 	}
 }
 
