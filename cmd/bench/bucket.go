@@ -126,7 +126,7 @@ func (f *far) counting(contenders ...contender) []contender {
 	return contenders
 }
 
-// trips is how many round trips followed one another, that of the first connection included.
+// trips is how many round trips followed one another, those for connections included.
 func trips(all []badnet.Exchange) string {
 	n := badnet.Trips(all)
 	if n == 1 {
@@ -144,8 +144,8 @@ func (f *far) explain(name string, all []badnet.Exchange) {
 	since := func(t time.Time) time.Duration { return t.Sub(all[0].Came).Round(time.Millisecond) }
 	for _, e := range all {
 		opened := ""
-		if e.Opened {
-			opened = ", opening a connection"
+		if !e.Dialled.IsZero() {
+			opened = fmt.Sprintf(", by a connection dialled at %v", since(e.Dialled))
 		}
 		fmt.Fprintf(os.Stderr, "%8v %8v  %s %s%s\n", since(e.Came), since(e.Answered), e.Request, e.Range, opened)
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+	"time"
 )
 
 type connKey struct{}
@@ -12,12 +13,13 @@ type connKey struct{}
 // A conn is a connection that requests come through.
 type conn struct {
 	net.Conn
-	used atomic.Bool // a request came
+	dialled time.Time
+	used    atomic.Bool // a request came
 }
 
 // withConn lets handlers find the connection of a request.
 func withConn(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, &conn{Conn: c})
+	return context.WithValue(ctx, connKey{}, &conn{Conn: c, dialled: time.Now()})
 }
 
 func connOf(r *http.Request) *conn { return r.Context().Value(connKey{}).(*conn) }

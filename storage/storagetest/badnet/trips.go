@@ -9,9 +9,9 @@ import (
 
 // An Exchange is one request that came to a proxy, and its answer.
 type Exchange struct {
-	Request  string // method, path and query
-	Range    string // of bytes, as the request has it
-	Opened   bool   // a connection was opened for it
+	Request  string    // method, path and query
+	Range    string    // of bytes, as the request has it
+	Dialled  time.Time // when its connection was, if it is the first one on it; else zero
 	Came     time.Time
 	Answered time.Time // when the head of the answer left; zero if none did
 	RTT      time.Duration
@@ -30,22 +30,24 @@ func (p *Proxy) Exchanges() []Exchange {
 	return all
 }
 
-// Trips returns how many round trips followed one another in some exchanges, that of opening a connection included. What is sent a round trip after
-// an answer, or later, counts as sent because of it: that is never less than the true number.
+// Trips returns how many round trips followed one another in some exchanges, those for opening connections included. What was sent when an answer
+// had come counts as sent because of it: that is never less than the true number.
 func Trips(all []Exchange) int {
 	most := 0
 	deep := make([]int, len(all)) // round trips up to each answer
 	for i, e := range all {
-		own := 1
-		if e.Opened {
-			own = 2
-		}
-		for j, before := range all[:i] {
-			if !before.Answered.IsZero() && !before.Answered.Add(time.Duration(own)*e.RTT).After(e.Came) {
-				deep[i] = max(deep[i], deep[j])
+		after := func(then time.Time) (trips int) {
+			for j, before := range all[:i] {
+				if !before.Answered.IsZero() && !before.Answered.Add(e.RTT/2).After(then) {
+					trips = max(trips, deep[j])
+				}
 			}
+			return trips
 		}
-		deep[i] += own
+		deep[i] = after(e.Came.Add(-e.RTT/2)) + 1
+		if !e.Dialled.IsZero() {
+			deep[i] = max(deep[i], after(e.Dialled)+2)
+		}
 		most = max(most, deep[i])
 	}
 	return most
@@ -53,13 +55,15 @@ func Trips(all []Exchange) int {
 
 // note notes a request, if that is wanted, and returns a writer that notes when its answer begins.
 func (p *Proxy) note(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
-	opened := connOf(r).used.CompareAndSwap(false, true)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.noting {
 		return w
 	}
-	e := &Exchange{Request: r.Method + " " + r.URL.RequestURI(), Range: r.Header.Get("Range"), Opened: opened, Came: time.Now(), RTT: p.weather.RTT}
+	e := &Exchange{Request: r.Method + " " + r.URL.RequestURI(), Range: r.Header.Get("Range"), Came: time.Now(), RTT: p.weather.RTT}
+	if c := connOf(r); !c.used.Swap(true) {
+		e.Dialled = c.dialled
+	}
 	p.exchanges = append(p.exchanges, e)
 	return &noted{ResponseWriter: w, proxy: p, exchange: e}
 }
