@@ -20,6 +20,8 @@ const (
 	offlineAfter = 5 * time.Second
 	// offlinePatience is how long one call to it is tried again then.
 	offlinePatience = time.Second
+	// firstRequests is how many requests the first look at a storage makes at the same time: listings, and records that are not merged yet.
+	firstRequests = 16
 )
 
 // A known is what this machine remembers of the repository at a URL.
@@ -70,6 +72,10 @@ func (w *world) openRepository(ctx context.Context, url string, patience time.Du
 		r   *repository.Repository
 		err error
 	}
+	k, ok := w.recall(url)
+	if !ok {
+		storage.Expect(store, firstRequests)
+	}
 	asking, stop := context.WithCancel(ctx)
 	store = repository.Ahead(asking, store)
 	done := make(chan opened, 1)
@@ -77,7 +83,6 @@ func (w *world) openRepository(ctx context.Context, url string, patience time.Du
 		r, err := legacy.Open(asking, store, func(id string) string { return filepath.Join(cache(id), "files") })
 		done <- opened{r, err}
 	}()
-	k, ok := w.recall(url)
 	var before *repository.Repository
 	var late <-chan time.Time
 	if ok {
