@@ -237,6 +237,29 @@ func TestDamagedChunksAreFetchedAgain(t *testing.T) {
 	}
 }
 
+func TestDamagedChunksOfSomeOfManyFilesAreFetchedAgain(t *testing.T) {
+	root, dir := t.TempDir(), t.TempDir()
+	for i := range 3 * stretchFiles {
+		write(t, filepath.Join(root, []string{"", "a", "a/b"}[i%3], fmt.Sprintf("%04d", i)), random(uint64(i), 1000+i))
+	}
+	write(t, filepath.Join(root, "a/ends with zeros"), append(random(200, 100<<10), make([]byte, 8<<20)...))
+	o := ReceiveOptions{Chunks: dir + "/chunks", Target: dir + "/1"}
+	transfer(t, scan(t, Options{Root: root}), o)
+	same(t, root, o.Target)
+	damaged := int64(0)
+	for i, path := range chunkFiles(t, o.Chunks) {
+		if info, err := os.Stat(path); i%20 == 0 && err == nil {
+			damaged += info.Size()
+			must(t, flip(path, 10))
+		}
+	}
+	o.Target = dir + "/2"
+	if report := transfer(t, scan(t, Options{Root: root}), o); report.Sent != damaged {
+		t.Errorf("%d bytes travelled of %d", report.Sent, damaged)
+	}
+	same(t, root, o.Target)
+}
+
 func chunkFiles(t *testing.T, dir string) []string {
 	t.Helper()
 	paths, err := filepath.Glob(dir + "/??/*")
