@@ -21,6 +21,13 @@ func (c *Client) Attach(ctx context.Context, p *project.Project, t Target, e rep
 	}
 	if r.facts.Target == "" {
 		r.at = c.here(p)
+		begun, err := c.SettleHere(ctx, p, e.ID)
+		if err == nil && !begun {
+			err = hasCrashed(e.ID, r.at)
+		}
+		if err != nil {
+			return nil, err
+		}
 		return r, nil
 	}
 	host, err := c.Open(ctx, t)
@@ -41,8 +48,7 @@ func (r *Run) takeUp(ctx context.Context, e replicate.Experiment) error {
 		return err
 	}
 	if !begun {
-		return replicate.Errorf(replicate.Conflict, "%s has crashed: nothing of it runs on %s", r.ID.Short(), r.host.Name()).
-			WithHint("replicate show %s tells more", r.ID.Short())
+		return hasCrashed(r.ID, r.host)
 	}
 	state, stopped, err := r.host.state(ctx, r.ID)
 	if err != nil {
@@ -69,6 +75,17 @@ func (r *Run) takeUp(ctx context.Context, e replicate.Experiment) error {
 		return err
 	}
 	return r.session.SetStatus(ctx, replicate.Running, r.facts)
+}
+
+func hasCrashed(id replicate.ID, at place) error {
+	return replicate.Errorf(replicate.Conflict, "%s has crashed: nothing of it runs on %s", id.Short(), at.Name()).
+		WithHint("replicate show %s tells more", id.Short())
+}
+
+// isAcknowledged returns nil if acknowledge has left word of a run.
+func (h *Host) isAcknowledged(ctx context.Context, id replicate.ID) error {
+	_, err := h.engine.Stat(ctx, docker.RunName(id), docker.RunDir+"/"+job.FetchedName)
+	return err
 }
 
 // acknowledge leaves word in the volume of a run that everything in it was fetched.

@@ -145,7 +145,7 @@ func (p *pruning) isDue(ctx context.Context, id replicate.ID, old bool) (bool, e
 
 // isFetched reports whether everything that a stopped run recorded is elsewhere.
 func (h *Host) isFetched(ctx context.Context, id replicate.ID) (bool, error) {
-	_, err := h.engine.Stat(ctx, docker.RunName(id), docker.RunDir+"/"+job.FetchedName)
+	err := h.isAcknowledged(ctx, id)
 	if err == nil || replicate.KindOf(err) != replicate.NotFound {
 		return err == nil, err
 	}
@@ -157,7 +157,7 @@ func (h *Host) isFetched(ctx context.Context, id replicate.ID) (bool, error) {
 		return true, nil // it never had anything to record
 	}
 	s, err := h.State(ctx, id)
-	return err == nil && s.Phase == job.Exited && s.Unsent == (job.Unsent{}), err
+	return err == nil && s.Phase == job.Exited && isSent(s), err
 }
 
 // images removes environments that no container has had for long, but for the newest of each project.

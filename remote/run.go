@@ -139,6 +139,9 @@ func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree, found survey) 
 	if r.host.conn != nil && r.host.socket != "" {
 		r.host.conn.Prepare(r.host.socket, streams)
 	}
+	if err := writeNote(r.project, r.ID, Note{Target: r.facts.Target, Engine: r.host.identity()}); err != nil {
+		return err
+	}
 	if _, err := r.host.engine.Create(ctx, container); err != nil {
 		return err
 	}
@@ -274,7 +277,7 @@ func (r *Run) Close() {
 // Leave lets go of a job that goes on. With local storage nobody here hears of it then.
 func (r *Run) Leave(ctx context.Context) error {
 	defer r.Close()
-	err := writeNote(r.project, r.ID, Note{Target: r.facts.Target, Offset: r.log.offset(), Due: r.pulls()})
+	err := r.note(r.pulls())
 	if r.session == nil {
 		return err
 	}

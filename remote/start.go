@@ -55,6 +55,9 @@ const (
 	jobLook = 250 * time.Millisecond
 )
 
+// killedStart is why an experiment has no job.
+const killedStart = "the command that started it was killed before the job began"
+
 // specPath is where a supervisor keeps its job: it is there from when it has one.
 const specPath = docker.RunDir + "/spec.json"
 
@@ -63,6 +66,9 @@ func (h *Host) hasJob(ctx context.Context, id replicate.ID) error {
 	_, err := h.engine.Stat(ctx, docker.RunName(id), specPath)
 	return err
 }
+
+// ErrAnotherEngine says that the name of a machine led to another one when a run was started there: nothing is known of the run.
+var ErrAnotherEngine = errors.New("that leads to another machine now, or to another Docker")
 
 // settleStart ends a run of this machine whose start was cut off, or whose container is gone: its experiment has crashed. A container that never got a job is
 // removed; a volume without a container stays. It reports whether there is a job, or may be one: a run that others began, or that is being started, is left alone.
@@ -74,8 +80,11 @@ func (h *Host) settleStart(ctx context.Context, p *project.Project, id replicate
 	why := "its container is gone from " + h.Name()
 	c, err := h.engine.Inspect(ctx, docker.RunName(id))
 	if err == nil {
-		why = "the command that started it was killed before the job began"
+		why = killedStart
 		err = h.hasJob(ctx, id)
+	} else if replicate.KindOf(err) == replicate.NotFound && note.Engine != "" && note.Engine != h.identity() {
+		return true, &replicate.Error{Op: "look for " + id.Short() + " on", Path: h.Name(), Kind: replicate.Unavailable, Err: ErrAnotherEngine,
+			Hint: "if the one before is gone for good: replicate rm " + id.Short()}
 	}
 	for waited := time.Duration(0); replicate.KindOf(err) == replicate.NotFound && c.Phase == docker.Running && waited < underWay; waited += jobLook {
 		select { // the job may be on its way

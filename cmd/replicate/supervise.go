@@ -26,8 +26,9 @@ stdin. replicate run starts it, and speaks with it by
 
 // Where a supervisor in a container finds what it needs.
 const (
-	jobDir  = "/replicate"
-	lockDir = "/replicate-locks"
+	jobDir      = "/replicate"
+	lockDir     = "/replicate-locks"
+	storageName = "storage" // of the job's repository, in its directory
 )
 
 func superviseCommand(w *world) *cli.Command {
@@ -97,6 +98,7 @@ func (w *world) supervise(c *cli.Context) error {
 			setStorage(secrets)
 			return w.jobOutbox(ctx, spec)
 		},
+		Fetched: func() { _ = dropStorage(c.String("dir")) }, // what is left goes with the volume
 	})
 	if err != nil {
 		w.report("error", err)

@@ -200,6 +200,14 @@ func (e *Engine) Start(ctx context.Context, c Container) (again bool, err error)
 	return err == nil, err
 }
 
+// Restart starts a container that ran before; one that runs is left alone.
+func (e *Engine) Restart(ctx context.Context, name string) error {
+	return e.call(ctx, "start container", name, func(ctx context.Context) error {
+		_, err := e.api.ContainerStart(ctx, name, client.ContainerStartOptions{})
+		return err
+	})
+}
+
 // refusesLimits reports whether a container could not be started because of limits that its host may not set.
 func refusesLimits(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "error setting rlimit")

@@ -51,6 +51,10 @@ const (
 // FetchedName is a file in a job's directory that says that all of its commits are elsewhere.
 const FetchedName = "fetched"
 
+// SettleName is a file in a job's directory that says that the job is over: a supervisor that is started again runs it no more, records that it died with the
+// supervisor before, and sends what is left.
+const SettleName = "settle"
+
 // fetchPatience is how long an ended supervisor waits for who fetches: some round trips, and a start of a program.
 const fetchPatience = 3 * time.Second
 
