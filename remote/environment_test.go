@@ -2,10 +2,14 @@ package remote_test
 
 import (
 	"archive/zip"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/replicate/replicate"
 )
 
 // wheel makes a wheel of one module in the project.
@@ -46,8 +50,15 @@ func TestEnvironmentIsBuiltOnce(t *testing.T) {
 		t.Fatalf("exit code %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	id := d.list()[1].ID
-	if got := d.replicate("show", id[:7]); !strings.Contains(got, "replicate-env:") {
+	if got := d.replicate("show", id[:7]); !strings.Contains(got, "replicate-env:") || !strings.Contains(got, "python:3.11-slim, install: echo made") {
 		t.Errorf("show says\n%s", got)
+	}
+	var shown struct{ Run replicate.Run }
+	d.must(json.Unmarshal([]byte(d.replicate("show", "--json", id)), &shown))
+	if i := shown.Run.Installed; i == nil || !strings.HasPrefix(i.Base, "sha256:") || len(i.Chain) != 2 ||
+		!slices.ContainsFunc(i.Pip, func(p string) bool { return strings.HasPrefix(p, "petals") }) ||
+		!slices.ContainsFunc(i.Apt, func(p string) bool { return strings.HasPrefix(p, "python3=3.11") }) {
+		t.Errorf("of the environment it is known: %+v", i)
 	}
 }
 

@@ -33,6 +33,7 @@ type Pruned struct {
 	What string // "run", "build", "pull", "environment", "program", "cache"
 	Name string
 	Size int64
+	Kept bool // it was not: it is due, and has commits that are nowhere else
 }
 
 // PruneOptions say what to remove from a host.
@@ -41,6 +42,7 @@ type PruneOptions struct {
 	Force  bool // also runs whose commits are nowhere else
 	// Gone reports whether an experiment was deleted: its run goes at once. nil: none was.
 	Gone func(replicate.ID) bool
+	Now  time.Time // zero for the clock of the engine
 }
 
 // Prune removes what is not needed any more of what has our labels. Whatever holds commits that are nowhere else stays. report is told each thing; what
@@ -50,7 +52,10 @@ func (h *Host) Prune(ctx context.Context, o PruneOptions, report func(Pruned)) e
 	if err != nil {
 		return err
 	}
-	p := &pruning{host: h, options: o, report: report, now: h.engine.Now()}
+	p := &pruning{host: h, options: o, report: report, now: o.Now}
+	if p.now.IsZero() {
+		p.now = h.engine.Now()
+	}
 	if err := p.containers(ctx, usage); err != nil {
 		return err
 	}
@@ -97,7 +102,7 @@ func (p *pruning) containers(ctx context.Context, usage docker.Usage) error {
 		case c.Kind == docker.KindRun && age > startedFor:
 			err = p.unbegun(ctx, c)
 		case c.Kind == docker.KindBuild && age > builtFor && hasStopped(c.State), c.Kind == docker.KindPull && age > servedFor:
-			err = p.remove(ctx, Pruned{c.Kind, c.Name, c.Size}, func(ctx context.Context) error { return p.host.drop(ctx, c.Name) })
+			err = p.remove(ctx, Pruned{What: c.Kind, Name: c.Name, Size: c.Size}, func(ctx context.Context) error { return p.host.drop(ctx, c.Name) })
 		}
 		if err != nil {
 			return err
@@ -112,10 +117,14 @@ func (p *pruning) run(ctx context.Context, c docker.Used, old bool) error {
 	if err != nil {
 		return nil
 	}
-	if due, err := p.isDue(ctx, id, old); err != nil || !due {
+	due, err := p.isDue(ctx, id, old)
+	if err == nil && !due && old {
+		p.report(Pruned{What: c.Kind, Name: id.Short(), Size: c.Size, Kept: true})
+	}
+	if err != nil || !due {
 		return err
 	}
-	return p.remove(ctx, Pruned{c.Kind, id.Short(), c.Size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
+	return p.remove(ctx, Pruned{What: c.Kind, Name: id.Short(), Size: c.Size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
 }
 
 // unbegun removes a run whose supervisor waits for a job, of a client that did not come back.
@@ -127,7 +136,7 @@ func (p *pruning) unbegun(ctx context.Context, c docker.Used) error {
 	if err := p.host.hasJob(ctx, id); replicate.KindOf(err) != replicate.NotFound {
 		return err
 	}
-	return p.remove(ctx, Pruned{c.Kind, id.Short(), c.Size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
+	return p.remove(ctx, Pruned{What: c.Kind, Name: id.Short(), Size: c.Size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
 }
 
 // isDue reports whether a run that has ended can go: nothing of it is needed, and its commits are elsewhere.
@@ -169,7 +178,7 @@ func (p *pruning) images(ctx context.Context, usage docker.Usage) error {
 	newest := map[string]bool{}
 	for _, i := range list {
 		if i.Abandoned(p.now) {
-			if err := p.remove(ctx, Pruned{"program", i.Name, i.Size}, func(ctx context.Context) error { return p.host.engine.RemoveImage(ctx, i.Name) }); err != nil {
+			if err := p.remove(ctx, Pruned{What: "program", Name: i.Name, Size: i.Size}, func(ctx context.Context) error { return p.host.engine.RemoveImage(ctx, i.Name) }); err != nil {
 				return err
 			}
 		}
@@ -186,7 +195,7 @@ func (p *pruning) images(ctx context.Context, usage docker.Usage) error {
 			newest[project] = true
 			continue
 		}
-		if err := p.remove(ctx, Pruned{"environment", i.Name, i.Size}, func(ctx context.Context) error { return p.host.engine.RemoveImage(ctx, i.Name) }); err != nil {
+		if err := p.remove(ctx, Pruned{What: "environment", Name: i.Name, Size: i.Size}, func(ctx context.Context) error { return p.host.engine.RemoveImage(ctx, i.Name) }); err != nil {
 			return err
 		}
 	}

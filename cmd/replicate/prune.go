@@ -65,14 +65,19 @@ func (w *world) prune(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		verb = "would remove"
 	}
-	var count, bytes int64
+	var count, kept, bytes int64
 	err = h.Prune(ctx, remote.PruneOptions{
 		DryRun: c.Bool("dry-run"), Force: c.Bool("force"), Gone: func(id replicate.ID) bool { return deleted[id] },
 	}, func(r remote.Pruned) {
+		if r.Kept {
+			kept++
+			w.say("kept %s %s (%s): it has commits that are nowhere else; replicate pull %s fetches them, -f gives them up", r.What, r.Name, size(r.Size), r.Name)
+			return
+		}
 		count, bytes = count+1, bytes+r.Size
 		w.say("%s %s %s (%s)", verb, r.What, r.Name, size(r.Size))
 	})
-	if count == 0 && err == nil {
+	if count+kept == 0 && err == nil {
 		w.say("nothing to remove")
 	} else if count > 1 {
 		w.say("%s %s in all", verb, size(bytes))

@@ -113,13 +113,29 @@ func (w *world) superviseLogs(c *cli.Context) error {
 	dir := c.String("dir")
 	open := func() (io.ReadCloser, error) { return job.OpenLog(os.DirFS(dir), c.Int64("from")) }
 	if c.Bool("follow") {
-		open = func() (io.ReadCloser, error) { return job.FollowLog(c.Context, dir, c.Int64("from")) }
+		ctx, leave := context.WithCancel(c.Context)
+		defer leave()
+		go whenHungUp(w.stdin, leave)
+		open = func() (io.ReadCloser, error) { return job.FollowLog(ctx, dir, c.Int64("from")) }
 	}
 	log, err := open()
 	if err != nil {
 		return err
 	}
 	return job.CopyWhileRead(w.stdout, log, job.WritePatience) // ends with the process
+}
+
+// whenHungUp calls f when the other end of a pipe is gone. Docker closes stdin when the line to whoever executes this is cut, and tells nothing on stdout.
+func whenHungUp(stdin io.Reader, f func()) {
+	file, ok := stdin.(*os.File)
+	if !ok {
+		return
+	}
+	if info, err := file.Stat(); err != nil || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
+		return // nobody gave it one
+	}
+	_, _ = io.Copy(io.Discard, file)
+	f()
 }
 
 func (w *world) superviseControl(c *cli.Context) error {
