@@ -168,7 +168,7 @@ func TestFollowersLeaveWithTheirReaders(t *testing.T) {
 	id := run.id()
 	run.prints("ready\n")
 	followers := func() int {
-		return strings.Count(host.Docker(t, "top", "replicate-run-"+id, "-eo", "args"), "supervise logs")
+		return strings.Count(host.Docker(t, "top", "replicate-run-"+id, "-eo", "pid,args"), "supervise logs")
 	}
 	d.within(time.Minute, "the run is followed", func() bool { return followers() == 1 })
 	run.kill()

@@ -85,13 +85,17 @@ func (c *Client) SettleHere(ctx context.Context, p *project.Project, id replicat
 // StartHere begins a run in place, without Docker: the same supervisor, in the working directory itself.
 func (c *Client) StartHere(ctx context.Context, j Job) (*Run, error) {
 	at := c.here(j.Project)
+	devices, err := c.gpusHere(ctx, j.GPUs)
+	if err != nil {
+		return nil, err
+	}
 	r := &Run{client: c, project: j.Project, at: at}
 	if err := r.begin(ctx, j); err != nil {
 		return nil, r.abandon(ctx, err)
 	}
 	defer r.started()
 	spec := job.Spec{
-		Experiment: r.ID, Argv: j.Argv, Cwd: j.Dir, Storage: j.Project.StorageURL, Record: true, Commit: j.Commit, GPUs: j.GPUs,
+		Experiment: r.ID, Argv: j.Argv, Cwd: j.Dir, Storage: j.Project.StorageURL, Record: true, Commit: j.Commit, GPUs: j.GPUs, Devices: devices,
 		Timeout: job.Duration(j.Timeout), Retries: j.Retries, User: c.User, Host: c.Name, Command: j.Command,
 		Created: r.session.Created(), After: c.Now(),
 	}

@@ -31,13 +31,14 @@ func (r *Run) sendLeft(ctx context.Context) error {
 // sendLeft has a run whose commits go to a bucket send what it left, if its container has stopped before everything was sent: somebody killed its supervisor, or sent that
 // away. That is waited for as long as patience lasts, and goes on without us. Sent means that nothing is left.
 func (h *Host) sendLeft(ctx context.Context, p *project.Project, id replicate.ID, patience time.Duration) (sent bool, err error) {
-	c, err := h.engine.Inspect(ctx, docker.RunName(id))
-	if err != nil || !hasStopped(c) {
+	s, stopped, err := h.state(ctx, id)
+	switch {
+	case err != nil:
 		return false, err
-	}
-	s, err := h.stateOfStopped(ctx, c, id)
-	if err != nil {
-		return false, err
+	case !stopped && s.Ended() && s.Unsent.Attach: // a job that is to be tried again has variables too
+		return false, h.giveCredentials(ctx, p, id)
+	case !stopped:
+		return false, nil
 	}
 	if !isSent(s) {
 		if err = h.revive(ctx, p, id); err == nil {
@@ -68,8 +69,16 @@ func (h *Host) revive(ctx context.Context, p *project.Project, id replicate.ID) 
 	if err := h.engine.PutFiles(ctx, name, docker.RunDir, docker.File{Name: job.SettleName, Mode: 0o600}); err != nil {
 		return err
 	}
-	if err := h.engine.Restart(ctx, name); err != nil || h.target.Credentials == "host" {
+	if err := h.engine.Restart(ctx, name); err != nil {
 		return err
+	}
+	return h.giveCredentials(ctx, p, id)
+}
+
+// giveCredentials gives a supervisor the credentials of now, unless its machine has its own.
+func (h *Host) giveCredentials(ctx context.Context, p *project.Project, id replicate.ID) error {
+	if h.target.Credentials == "host" {
+		return nil
 	}
 	found, err := h.client.Credentials(ctx, p.StorageURL)
 	if err != nil {

@@ -155,7 +155,9 @@ func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree, found survey) 
 		return err
 	}
 	r.client.Say("Running '%s' as %s...", commandText(j.Command), r.ID.Short())
-	go r.log.takeEcho(r.output.out) // what the supervisor prints first comes that way
+	if !j.Detach {
+		go r.log.takeEcho(r.output.out) // what the supervisor prints first comes that way
+	}
 	return r.handedOver(ctx)
 }
 

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/replicate/replicate/storage/storagetest/require"
 )
 
 // TestServersThatForbidThings runs a job on a host whose sshd, shell or engine is not as one wishes: it works all the same, or the error says what to do.
@@ -85,6 +87,34 @@ func TestShellsThatTalk(t *testing.T) {
 	host.SSHD(t, "DisableForwarding yes")
 	if o := d.try("run", "-H", "rh1", "echo", "hello"); o.code != 0 || o.stdout != "hello\n" {
 		t.Errorf("without forwarding: exit code %d, stdout %q", o.code, o.stdout)
+	}
+}
+
+// TestShellsThatAreNoShOfPOSIX runs jobs for somebody whose login shell has a language of its own.
+func TestShellsThatAreNoShOfPOSIX(t *testing.T) {
+	for _, shell := range []string{"fish", "tcsh"} {
+		t.Run(shell, func(t *testing.T) {
+			program := require.Program(t, shell)
+			d := newDesk(t)
+			host := d.lab.Hosts[0]
+			login := func(shell string) { host.Run(t, "sed", "-i", "/^dev:/s#:[^:]*$#:"+shell+"#", "/etc/passwd") }
+			login(program)
+			t.Cleanup(func() { login("/bin/bash") })
+			host.Run(t, "mkdir", "-p", "/home/dev/data")
+			host.Run(t, "chown", "dev", "/home/dev/data")
+			for _, options := range [][]string{nil, {"DisableForwarding yes"}} {
+				if options != nil {
+					host.SSHD(t, options...)
+				}
+				o := d.try("run", "-H", "rh1", "-m", "/home/dev/data:/data:rw", "sh", "-c", "echo hello; id -u >/data/who")
+				if o.code != 0 || o.stdout != "hello\n" {
+					t.Errorf("%v: exit code %d, stdout %q", options, o.code, o.stdout)
+				}
+				if who := host.Run(t, "sh", "-c", "cat /home/dev/data/who; rm /home/dev/data/who"); who != "10781\n" {
+					t.Errorf("%v: the job runs as %s", options, who)
+				}
+			}
+		})
 	}
 }
 

@@ -43,6 +43,7 @@ type Container struct {
 type Bind struct {
 	Source, Target string
 	Writable       bool
+	Make           bool // a directory that root makes if it is not there
 }
 
 // A Mount shows a volume in the container; the volume is created with the container if it is not there.
@@ -123,6 +124,7 @@ func (c Container) host() *container.HostConfig {
 		NetworkMode:  container.NetworkMode(c.Network),
 		PortBindings: network.PortMap{},
 		ShmSize:      c.ShmSize,
+		Binds:        c.madeBinds(),
 		Mounts:       c.mounts(),
 		Resources:    container.Resources{DeviceRequests: c.GPUs.requests()},
 	}
@@ -138,10 +140,27 @@ func (c Container) host() *container.HostConfig {
 	return host
 }
 
+// madeBinds asks for binds in the older way, which creates a directory.
+func (c Container) madeBinds() (binds []string) {
+	for _, b := range c.Binds {
+		if b.Make {
+			mode := ":ro"
+			if b.Writable {
+				mode = ":rw"
+			}
+			binds = append(binds, b.Source+":"+b.Target+mode)
+		}
+	}
+	return binds
+}
+
 // mounts asks for binds by type: a missing directory is then an error, where the older way creates it.
 func (c Container) mounts() []mount.Mount {
 	var mounts []mount.Mount
 	for _, b := range c.Binds {
+		if b.Make {
+			continue
+		}
 		mounts = append(mounts, mount.Mount{Type: mount.TypeBind, Source: b.Source, Target: b.Target, ReadOnly: !b.Writable})
 	}
 	for _, v := range c.Volumes {

@@ -198,7 +198,9 @@ func (s *supervisor) openOutbox(ctx context.Context, spec Spec, secrets Secrets)
 	}
 	sender := newSender(s.Options, outbox, s.reaper, secrets.Storage)
 	s.mu.Lock()
-	s.sender = sender
+	if s.sender = sender; s.secrets != nil { // they may have come meanwhile
+		sender.secrets = s.secrets.Storage
+	}
 	s.mu.Unlock()
 	s.background.Go(func() { sender.run(ctx) })
 	return nil
