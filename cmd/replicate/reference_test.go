@@ -89,7 +89,7 @@ step 12) and ` + "`@latest`" + ` (the newest experiment) work too. Where a commi
 		fmt.Fprintf(&b, "| `%s` | %s |\n", v.name, v.meaning)
 	}
 	b.WriteString("\nThose of ssh (`SSH_AUTH_SOCK`), of Amazon and Google (`AWS_PROFILE`, `GOOGLE_APPLICATION_CREDENTIALS`, …), of pip (`PIP_INDEX_URL`, `PIP_EXTRA_INDEX_URL`),\n" +
-		"`EDITOR` and `XDG_CACHE_HOME` mean here what they mean elsewhere. Nothing of the environment goes to another machine unless `env:` or `--env` names it.\n")
+		"`EDITOR` and `XDG_CACHE_HOME` mean here what they mean elsewhere. What goes to another machine is what `env:` and `--env` name, the credentials of a bucket, and those of pip's index.\n")
 	return b.String()
 }
 

@@ -242,7 +242,7 @@ func (s *supervisor) hear(ctx context.Context) {
 			if got == os.Interrupt {
 				s.asks.ask(interrupted, false)
 			} else {
-				s.asks.ask(asked, false)
+				s.asks.ask(outside, false)
 			}
 			s.goAway()
 		}
