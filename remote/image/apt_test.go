@@ -56,11 +56,8 @@ func TestPackagesOfDebianAreDownloadedOnce(t *testing.T) {
 	t.Cleanup(func() { server.Close() })
 	b.Network = ""
 	for _, round := range []string{"one", "two"} {
-		b.in.Install = []string{
-			"echo " + t.Name() + round + " >/made-for",
-			fmt.Sprintf("rm -rf /etc/apt/sources.list* && echo 'deb [trusted=yes] http://%s ./' >/etc/apt/sources.list && apt-get update", listener.Addr()),
-			"apt-get install -y " + name,
-		}
+		b.in.Install = []string{fmt.Sprintf("echo round %s && rm -rf /etc/apt/sources.list* && echo 'deb [trusted=yes] http://%s ./' >/etc/apt/sources.list && "+
+			"apt-get update && apt-get install -y %s", round, listener.Addr(), name)}
 		env := b.build()
 		if got := b.run(env, "sh", "-c", "dpkg-query -W -f '${Version}' "+name+"; ls /var/cache/apt/archives /replicate"); !strings.HasPrefix(got, "1.0") || strings.Contains(got, ".deb") {
 			t.Errorf("in the image there is %s", got)
