@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/replicate/replicate"
 )
@@ -59,6 +60,30 @@ func TestEnvironmentIsBuiltOnce(t *testing.T) {
 		!slices.ContainsFunc(i.Pip, func(p string) bool { return strings.HasPrefix(p, "petals") }) ||
 		!slices.ContainsFunc(i.Apt, func(p string) bool { return strings.HasPrefix(p, "python3=3.11") }) {
 		t.Errorf("of the environment it is known: %+v", i)
+	}
+}
+
+// TestBuildIsStopped ends a run whose environment is being built.
+func TestBuildIsStopped(t *testing.T) {
+	d := newDesk(t)
+	host := d.lab.Hosts[0]
+	d.write("replicate.yaml", "image: python:3.11-slim\ninstall:\n  - sleep 1000 && echo "+filepath.Base(d.home)+"\n")
+	run := d.begin("run", "-H", "rh1", "true")
+	build := ""
+	d.within(time.Minute, "a step runs", func() bool {
+		build = strings.TrimSpace(host.Docker(t, "ps", "-q", "--filter", "label=replicate.kind=build"))
+		return build != ""
+	})
+	t.Cleanup(func() { host.Docker(t, "rm", "-f", "-v", build) })
+	if e := d.only(); e.Status != "building" {
+		t.Errorf("ls says %+v", e)
+	}
+	d.replicate("stop", d.only().ID)
+	if code := run.wait(); code != 130 {
+		t.Errorf("exit code %d", code)
+	}
+	if e := d.only(); e.Status != "interrupted" {
+		t.Errorf("ls says %+v", e)
 	}
 }
 

@@ -65,6 +65,34 @@ func (h *Host) Prune(ctx context.Context, o PruneOptions, report func(Pruned)) e
 	return p.volumes(ctx, usage)
 }
 
+// tidyTime is how long the end of a run may be spent on earlier ones.
+const tidyTime = 200 * time.Millisecond
+
+// tidy does what Prune does to containers, beside the end of a run, for a moment and without counting bytes. What it returns waits for it.
+func (h *Host) tidy(ctx context.Context) (wait func()) {
+	ctx, cancel := context.WithTimeout(ctx, tidyTime)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer cancel()
+		list, err := h.engine.List(ctx, map[string]string{docker.LabelKind: ""})
+		if err != nil {
+			return
+		}
+		var usage docker.Usage
+		for _, s := range list {
+			usage.Containers = append(usage.Containers, docker.Used{Name: s.Name, Kind: s.Labels[docker.LabelKind], Labels: s.Labels, State: s})
+		}
+		p := &pruning{host: h, now: h.engine.Now(), report: func(r Pruned) {
+			if !r.Kept {
+				h.client.Say("removed %s %s from %s, which is older", r.What, r.Name, h.Name())
+			}
+		}}
+		_ = p.containers(ctx, usage) // another run goes on
+	}()
+	return func() { <-done }
+}
+
 type pruning struct {
 	host    *Host
 	options PruneOptions

@@ -20,25 +20,29 @@ import (
 // A warehouse is an engine with things of ours on it that are as old as the clock says.
 type warehouse struct {
 	t    *testing.T
-	lab  *remotetest.Lab
 	at   *remotetest.Host
 	host *remote.Host
 	made []string // containers of runs
 }
 
 func newWarehouse(t *testing.T) *warehouse {
-	lab := remotetest.Start(t, remotetest.Options{})
-	w := &warehouse{t: t, lab: lab, at: lab.Hosts[1]}
+	t.Helper()
+	return newWarehouseAt(t, remotetest.Start(t, remotetest.Options{}).Hosts[1])
+}
+
+func newWarehouseAt(t *testing.T, host *remotetest.Host) *warehouse {
+	t.Helper()
+	w := &warehouse{t: t, at: host}
 	client := &remote.Client{
 		Binary: func(string) (string, error) { return binary, nil }, Python: python.Files(), Now: time.Now,
 		Say: func(string, ...any) {}, Warn: func(err error) { t.Log(err) },
 	}
-	host, err := client.Open(t.Context(), remote.Target{Local: true, Socket: w.at.Socket()})
+	engine, err := client.Open(t.Context(), remote.Target{Local: true, Socket: w.at.Socket()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(host.Close)
-	w.host = host
+	t.Cleanup(engine.Close)
+	w.host = engine
 	t.Cleanup(func() {
 		_ = exec.Command("docker", append([]string{"-H", "unix://" + w.at.Socket(), "rm", "-f"}, w.made...)...).Run() // the test may have removed it
 		_ = exec.Command("docker", append([]string{"-H", "unix://" + w.at.Socket(), "volume", "rm", "-f"}, w.made...)...).Run()
@@ -192,4 +196,22 @@ func TestPruneOfBuildsAndEnvironments(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOldRunsGoAtTheEndOfARun fetches more runs of a project than are kept.
+func TestOldRunsGoAtTheEndOfARun(t *testing.T) {
+	d := newDesk(t)
+	host := d.lab.Hosts[0]
+	d.replicate("run", "-H", "rh1", "true")
+	first := d.only().ID
+	project := strings.TrimSpace(host.Docker(t, "inspect", "-f", `{{index .Config.Labels "replicate.project"}}`, "replicate-run-"+first))
+	w := newWarehouseAt(t, host)
+	for range 20 {
+		w.run(project, nil)
+	}
+	d.within(time.Minute, "the oldest run is gone", func() bool { // a moment may be too short on a busy machine
+		d.replicate("run", "-H", "rh1", "true")
+		_, there := d.containers(host)[first]
+		return !there
+	})
 }

@@ -229,6 +229,9 @@ func (r *Run) bringHome(ctx context.Context, end job.State) (settled bool, err e
 
 // finish brings the rest home and closes what this machine has of the run.
 func (r *Run) finish(ctx context.Context, end job.State) error {
+	if r.host != nil {
+		defer r.host.tidy(ctx)()
+	}
 	if !r.pulls() {
 		left, err := r.awaitUpload(ctx)
 		if left = left || r.host != nil && end.ExitCode == ExitBroken; err != nil || !left {

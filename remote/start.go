@@ -3,9 +3,12 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,6 +35,7 @@ func holdStart(p *project.Project, id replicate.ID) (release func(), err error) 
 		f.Close()
 		return nil, &replicate.Error{Op: "lock", Path: f.Name(), Kind: replicate.Conflict, Err: err}
 	}
+	_, _ = fmt.Fprintf(f, "%d\n", os.Getpid()) // for stopStart
 	return func() {
 		_ = os.Remove(f.Name())
 		f.Close()
@@ -46,6 +50,19 @@ func isStarting(p *project.Project, id replicate.ID) bool {
 	}
 	defer f.Close()
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil
+}
+
+// stopStart asks the process of this machine that is about to start a run to give up. It reports whether there is one.
+func stopStart(p *project.Project, id replicate.ID) bool {
+	if !isStarting(p, id) {
+		return false
+	}
+	text, err := os.ReadFile(startPath(p, id))
+	if err != nil {
+		return false
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	return err == nil && syscall.Kill(pid, syscall.SIGTERM) == nil
 }
 
 const (
