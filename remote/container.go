@@ -17,8 +17,7 @@ import (
 
 // Where things are in the container of a run.
 const (
-	codeName   = "code"
-	codeDir    = docker.RunDir + "/" + codeName
+	codeDir    = docker.RunDir + "/code"
 	storageDir = docker.RunDir + "/storage"
 	locksDir   = "/replicate-locks"
 	chunksDir  = "/replicate-chunks"

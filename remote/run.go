@@ -133,9 +133,7 @@ func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree, found survey) 
 	if err != nil {
 		return err
 	}
-	if !isSmall(tree) {
-		container.Argv = append(container.Argv, "--code", codeDir, "--chunks", chunksDir, "--owner", fmt.Sprintf("%d:%d", spec.UID, spec.GID))
-	}
+	container.Argv = append(container.Argv, "--code", codeDir, "--chunks", chunksDir, "--owner", fmt.Sprintf("%d:%d", spec.UID, spec.GID))
 	if r.host.conn != nil && r.host.socket != "" {
 		r.host.conn.Prepare(r.host.socket, streams)
 	}
@@ -144,9 +142,6 @@ func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree, found survey) 
 	}
 	if _, err := r.host.engine.Create(ctx, container); err != nil {
 		return err
-	}
-	if isSmall(tree) {
-		err = r.putCode(ctx, tree, spec)
 	}
 	for again := true; again && err == nil; {
 		again, err = r.start(ctx, j, container, tree, spec)
@@ -197,7 +192,7 @@ func (r *Run) start(ctx context.Context, j Job, c docker.Container, tree *code.T
 // tell sends the supervisor its job, and what the host lacks of the working directory.
 func (r *Run) tell(ctx context.Context, j Job, tree *code.Tree, spec job.Spec) error {
 	err := r.hand(ctx, j, spec)
-	if err == nil && !isSmall(tree) {
+	if err == nil {
 		err = r.sendCode(ctx, tree, r.output)
 	}
 	return err

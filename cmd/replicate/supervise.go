@@ -89,9 +89,6 @@ func (w *world) supervise(c *cli.Context) error {
 		Stdin: w.stdin, Stdout: w.stdout, Env: w.environ(), Now: w.now, Signals: signals, Receive: receive,
 		Record: func(ctx context.Context, spec job.Spec, secrets job.Secrets, tell func(string)) (job.Recorder, error) {
 			setStorage(secrets)
-			if err := verifyCode(ctx, spec.Cwd); err != nil {
-				return nil, err
-			}
 			return w.recordJob(ctx, spec, tell)
 		},
 		Outbox: func(ctx context.Context, spec job.Spec, secrets job.Secrets) (job.Outbox, error) {

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -93,25 +91,4 @@ func (w *world) receiveCode(c *cli.Context) (func(context.Context, io.ReadWriter
 	return func(ctx context.Context, rw io.ReadWriter) error {
 		return code.Receive(ctx, rw, code.ReceiveOptions{Chunks: c.String("chunks"), Target: target, Owner: &owner})
 	}, nil
-}
-
-// verifyCode compares a working directory that came as an archive with the manifest beside it, once: from then on it is the job's.
-func verifyCode(ctx context.Context, dir string) error {
-	path := dir + code.ManifestSuffix
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	manifest, err := code.ReadManifest(f)
-	if err == nil {
-		err = code.Verify(ctx, dir, manifest)
-	}
-	if err != nil {
-		return err
-	}
-	return os.Remove(path)
 }
