@@ -165,7 +165,10 @@ func (v *View) tree(ctx context.Context, ord int64) (*tree, error) {
 	if err := v.fresh(); err != nil {
 		return nil, err
 	}
-	row, err := v.row(ctx, ord)
+	row, err := v.treeRows.get(ord, func() (repository.Row, int64, error) {
+		row, err := v.index.Row(ctx, &index.Commit{Ord: ord})
+		return row, 1, gone(err)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -186,14 +189,6 @@ func (v *View) tree(ctx context.Context, ord int64) (*tree, error) {
 			debug.FreeOSMemory()
 		}
 		return flat, flat.weight(), nil
-	})
-}
-
-// row returns where the files of a commit are.
-func (v *View) row(ctx context.Context, ord int64) (repository.Row, error) {
-	return v.treeRows.get(ord, func() (repository.Row, int64, error) {
-		row, err := v.index.Row(ctx, &index.Commit{Ord: ord})
-		return row, 1, gone(err)
 	})
 }
 
@@ -349,27 +344,33 @@ func (v *View) treeContent(ctx context.Context, id ID) (io.ReaderAt, error) {
 			return nil, 0, ErrStale
 		}
 		r, err := v.repo.File(ctx, t.at(p))
-		if err == nil {
-			r = blamed{r, v, id}
-		}
-		return r, 1, err
+		return blamed{r, v, id}, 1, err
 	})
 }
 
 // blamed is a file whose errors say which commit it is of.
 type blamed struct {
-	io.ReaderAt
+	repository.Reader
 	view *View
 	id   ID
 }
 
 func (b blamed) ReadAt(p []byte, off int64) (int, error) {
-	n, err := b.ReaderAt.ReadAt(p, off)
+	n, err := b.Reader.ReadAt(p, off)
+	return n, b.blame(err)
+}
+
+func (b blamed) Lend(p []byte, off int64) ([][]byte, func(), error) {
+	parts, done, err := b.Reader.Lend(p, off)
+	return parts, done, b.blame(err)
+}
+
+func (b blamed) blame(err error) error {
 	if err == nil || err == io.EOF {
-		return n, err
+		return err
 	}
 	if ord, _, known := b.view.source(context.Background(), b.id); known == nil {
 		err = b.view.blame(context.Background(), ord, err)
 	}
-	return n, err
+	return err
 }

@@ -9,14 +9,19 @@ import (
 	"github.com/replicate/replicate/storage"
 )
 
-// aheadFor is how old a listing that was begun ahead may be when somebody asks for it.
-const aheadFor = 2 * time.Second
+const (
+	// aheadFor is how old a listing that was begun ahead may be when somebody asks for it.
+	aheadFor = 2 * time.Second
+	// sameMoment is how far apart two answers may be that count as one: between the end of an experiment and the end of its heartbeat lie an
+	// answer, syncs of a disk and another request.
+	sameMoment = 2 * time.Millisecond
+)
 
 // Ahead returns a store that has begun to list heartbeats and new records, for a program that opens a repository, asks for its Heartbeats and then
 // Syncs, and that saves it two round trips. Each listing is given once, in place of the one that is asked for within two seconds.
 //
-// Both are asked for at the same moment, so that the heartbeats may be the newer ones: of an experiment that ends then there is neither a heartbeat nor
-// the end. Whoever finds one that fell silent must Sync again to know.
+// Whoever does so relies on heartbeats being older than records: one that goes away does so after the end of its experiment was recorded.
+// Both are asked for at the same moment, and that for records does not count if it was answered first.
 func Ahead(ctx context.Context, store storage.Store) storage.Store {
 	if _, local := store.(storage.Local); local {
 		return store
@@ -33,13 +38,16 @@ func Ahead(ctx context.Context, store storage.Store) storage.Store {
 				}
 				l.objects = append(l.objects, o)
 			}
+			l.answered = time.Now()
 		}()
 	}
+	a.beats = a.lists[livePrefix]
 	return a
 }
 
 type ahead struct {
 	storage.Store
+	beats *early
 
 	mu    sync.Mutex // guards lists
 	lists map[string]*early
@@ -49,9 +57,10 @@ type ahead struct {
 type early struct {
 	began time.Time
 
-	done    chan struct{} // closed when the rest is there
-	objects []storage.Object
-	err     error
+	done     chan struct{} // closed when the rest is there
+	answered time.Time
+	objects  []storage.Object
+	err      error
 }
 
 // Unwrap returns the store that is listed.
@@ -64,11 +73,7 @@ func (a *ahead) List(ctx context.Context, prefix, after string) iter.Seq2[storag
 		return a.Store.List(ctx, prefix, after)
 	}
 	return func(yield func(storage.Object, error) bool) {
-		select {
-		case <-l.done:
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil || l.err != nil {
+		if !a.isUsable(ctx, l) {
 			a.Store.List(ctx, prefix, after)(yield)
 			return
 		}
@@ -89,4 +94,16 @@ func (a *ahead) take(prefix, after string) *early {
 		return nil
 	}
 	return l
+}
+
+// isUsable waits for a listing, and reports whether it may stand for a new one.
+func (a *ahead) isUsable(ctx context.Context, l *early) bool {
+	for _, wait := range []*early{l, a.beats} {
+		select {
+		case <-wait.done:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return l.err == nil && a.beats.err == nil && a.beats.answered.Sub(l.answered) < sameMoment
 }

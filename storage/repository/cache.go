@@ -9,8 +9,9 @@ import (
 // A cache keeps the values used last within a budget, and has each value made once however many ask for it at the same time.
 type cache[K comparable, V any] struct {
 	budget int64
+	free   func(V) // if set, told of values that are neither kept nor in use any more
 
-	mu      sync.Mutex // guards entries, recent, cost and the element of every entry
+	mu      sync.Mutex // guards entries, recent, cost and what changes of an entry
 	entries map[K]*entry[K, V]
 	recent  list.List // of *entry, those that are made; the one used last in front
 	cost    int64
@@ -23,27 +24,68 @@ type entry[K comparable, V any] struct {
 	value   V
 	err     error
 	cost    int64
-	element *list.Element // nil while it is being made
+	element *list.Element // nil while it is being made, and once it is not kept any more
+	users   int           // claims that were not released
+	unread  int64         // if set, it is kept only until so many bytes of it were read
 }
 
 func newCache[K comparable, V any](budget int64) *cache[K, V] {
 	return &cache[K, V]{budget: budget, entries: map[K]*entry[K, V]{}}
 }
 
+// find returns the entry of a key if there is one, as claim does.
+func (c *cache[K, V]) find(key K) *entry[K, V] {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.use(key)
+}
+
+// use is find. c.mu is held.
+func (c *cache[K, V]) use(key K) *entry[K, V] {
+	e := c.entries[key]
+	if e == nil {
+		return nil
+	}
+	if e.users++; e.element != nil {
+		c.recent.MoveToFront(e.element)
+	}
+	return e
+}
+
 // claim returns the entry of a key. If mine, nobody has begun to make the value, and the caller must see to it that fulfil
-// is called.
+// is called. In a cache that frees its values the caller also sees to it that the entry is released, twice if it is mine: once by who makes the
+// value, once by who reads it. What is never released is left to the garbage collector.
 func (c *cache[K, V]) claim(key K) (e *entry[K, V], mine bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.entries[key]; e != nil {
-		if e.element != nil {
-			c.recent.MoveToFront(e.element)
-		}
+	if e := c.use(key); e != nil {
 		return e, false
 	}
-	e = &entry[K, V]{key: key, ready: make(chan struct{})}
+	e = &entry[K, V]{key: key, ready: make(chan struct{}), users: 2}
 	c.entries[key] = e
 	return e, true
+}
+
+// release gives back a claim, of an entry of which so many bytes were read. The value must not be used any more.
+func (c *cache[K, V]) release(e *entry[K, V], read int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.users--
+	switch {
+	case e.element == nil:
+		c.maybeFree(e)
+	case e.unread > 0:
+		if e.unread -= read; e.unread <= 0 {
+			c.drop(e.element)
+		}
+	}
+}
+
+// maybeFree frees the value of an entry that is not kept, unless it is in use. c.mu is held.
+func (c *cache[K, V]) maybeFree(e *entry[K, V]) {
+	if e.users == 0 && c.free != nil {
+		c.free(e.value)
+	}
 }
 
 // fulfil hands a value to all who wait for it. It is kept only if there is no error and its cost is above 0.
@@ -68,6 +110,8 @@ func (c *cache[K, V]) drop(element *list.Element) {
 	e := c.recent.Remove(element).(*entry[K, V])
 	delete(c.entries, e.key)
 	c.cost -= e.cost
+	e.element = nil
+	c.maybeFree(e)
 }
 
 // wait returns the value once it is made.

@@ -113,7 +113,7 @@ func readCached(f *os.File, ref Ref) ([]byte, error) {
 			return nil, err
 		}
 	}
-	data := make([]byte, ref.Raw)
+	data := takeBuffer(int(ref.Raw))
 	if _, err := io.ReadFull(f, data); err != nil {
 		return nil, err
 	}
@@ -163,6 +163,7 @@ func (c *Cache) put(ref Ref, data []byte) {
 // drop forgets a frame that its readers found to be wrong.
 func (c *Cache) drop(ref Ref) {
 	if c != nil {
+		c.Wait() // whoever made it may be about to keep it
 		os.Remove(c.path(ref))
 	}
 }

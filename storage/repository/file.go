@@ -36,10 +36,6 @@ const (
 
 // Tree reads the tree of a row. A row without frames has an empty tree. Trees read lately are kept.
 func (r *Repository) Tree(ctx context.Context, row Row) (*Tree, error) {
-	return r.tree(ctx, row, r.readTree)
-}
-
-func (r *Repository) tree(ctx context.Context, row Row, read func(context.Context, []Ref) (*Tree, int64, error)) (*Tree, error) {
 	if len(row.Tree) == 0 {
 		return &Tree{}, nil
 	}
@@ -47,7 +43,7 @@ func (r *Repository) tree(ctx context.Context, row Row, read func(context.Contex
 		if _, _, isForeign := row.Foreign(); isForeign && r.foreign != nil {
 			return r.foreign.tree(ctx, row)
 		}
-		return read(ctx, row.Tree)
+		return r.readTree(ctx, row.Tree)
 	})
 	if err != nil {
 		return nil, &replicate.Error{Op: "read", Path: "the list of files", Kind: replicate.KindOf(err), Err: err}
@@ -67,16 +63,13 @@ func treeKey(refs []Ref) string {
 
 func (r *Repository) readTree(ctx context.Context, refs []Ref) (*Tree, int64, error) {
 	raws := make([][]byte, len(refs))
-	err := parallel(ctx, r.atOnce(r.workers()), len(refs), func(ctx context.Context, i int) (err error) {
-		raws[i], err = r.readFrame(ctx, refs[i])
-		return err
-	})
-	if err != nil {
-		return nil, 0, err
-	}
 	var size int64
-	for _, raw := range raws {
-		size += int64(len(raw))
+	for i, ref := range refs {
+		var err error
+		if raws[i], err = r.readFrame(ctx, ref); err != nil {
+			return nil, 0, err
+		}
+		size += int64(len(raws[i]))
 	}
 	t, err := decodeTree(raws, refs[0].Pack)
 	return t, treeCost * size, err
@@ -101,10 +94,17 @@ func (r *Repository) readFrame(ctx context.Context, ref Ref) ([]byte, error) {
 	return data, err
 }
 
-// File opens a regular file of a tree. Every byte is verified before it is returned; damage is an error of kind Corrupt that names the
-// path. ReadAt may be called from several goroutines, and reads ahead when they read in order. ctx is for opening: its end does not end later
-// reads, so that a file can outlive the request that opened it. Nothing needs to be closed.
-func (r *Repository) File(ctx context.Context, e *Entry) (io.ReaderAt, error) {
+// A Reader reads a regular file of a tree. Every byte is verified before it is returned; damage is an error of kind Corrupt that names the
+// path. It may be used by several goroutines, and reads ahead when they read in order. Nothing needs to be closed.
+type Reader interface {
+	io.ReaderAt
+	// Lend is ReadAt for who can do with bytes where they are: in p, or in memory of the repository, which stays as it is until done is called.
+	// parts are in order, and together as long as p unless the file ends before. done must be called, unless there is an error.
+	Lend(p []byte, off int64) (parts [][]byte, done func(), err error)
+}
+
+// File opens a regular file of a tree. ctx is for opening: its end does not end later reads, so that a file can outlive the request that opened it.
+func (r *Repository) File(ctx context.Context, e *Entry) (Reader, error) {
 	extents, err := r.extents(ctx, e)
 	if err != nil {
 		return nil, fileError(e, err)
@@ -177,10 +177,10 @@ func newFile(ctx context.Context, r *Repository, e *Entry, extents []Extent) *fi
 
 // ReadAt implements io.ReaderAt.
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, fileError(f.entry, replicate.Errorf(replicate.Usage, "offset %d", off))
+	n, err := f.within(p, off)
+	if err != nil {
+		return 0, err
 	}
-	n := int(max(0, min(int64(len(p)), f.entry.Size-off)))
 	for done := 0; done < n; {
 		step := min(n-done, window)
 		if err := f.fill(p[done:done+step], off+int64(done)); err != nil {
@@ -194,52 +194,109 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// Lend implements Reader.
+func (f *file) Lend(p []byte, off int64) (parts [][]byte, done func(), err error) {
+	n, err := f.within(p, off)
+	if err != nil || n == 0 {
+		return nil, func() {}, err
+	}
+	if parts, done, err = f.borrow(p[:n], off); err != nil {
+		return nil, nil, fileError(f.entry, err)
+	}
+	return parts, done, nil
+}
+
+// within returns how many bytes of p the file fills from off.
+func (f *file) within(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fileError(f.entry, replicate.Errorf(replicate.Usage, "offset %d", off))
+	}
+	return int(max(0, min(int64(len(p)), f.entry.Size-off))), nil
+}
+
 // fill reads a stretch that lies inside the file.
 func (f *file) fill(p []byte, off int64) error {
-	first, _ := slices.BinarySearch(f.ends, off+1)
-	end, _ := slices.BinarySearch(f.ends, off+int64(len(p)))
-	end++
-	plain, frames := f.load(first, end)
-	f.readAhead(off, int64(len(p)), end)
-	for i := first; i < end; i++ {
-		start := f.ends[i] - extentSize(f.entry, f.extents, i)
-		from := max(off, start)
-		to := min(off+int64(len(p)), f.ends[i])
-		dst := p[from-off : to-off]
-		at := int64(f.extents[i].From) + from - start
-		if plain[i-first] {
-			if err := f.repository.readPack(f.ctx, f.extents[i].Pack, int64(f.extents[i].Off)+1+at, dst); err != nil {
-				return err
-			}
-			continue
+	parts, done, err := f.borrow(p, off)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, part := range parts {
+		if len(part) > 0 && &part[0] != &p[0] {
+			copy(p, part)
 		}
-		data, err := f.verified(frames[0], i)
-		if err != nil {
-			return err
-		}
-		frames = frames[1:]
-		copy(dst, data[at:])
+		p = p[len(part):]
 	}
 	return nil
 }
 
-// load begins to read the frames of extents, but for those whose bytes can be taken from the pack.
-func (f *file) load(first, end int) (plain []bool, frames []pending) {
-	plain = make([]bool, end-first)
-	var refs []Ref
+// borrow is Lend for a stretch that lies inside the file.
+func (f *file) borrow(p []byte, off int64) (parts [][]byte, done func(), err error) {
+	first, _ := slices.BinarySearch(f.ends, off+1)
+	end, _ := slices.BinarySearch(f.ends, off+int64(len(p)))
+	end++
+	frames := f.load(first, end)
+	parts = make([][]byte, end-first)
+	done = func() { f.release(frames, parts) }
+	f.readAhead(off, int64(len(p)), end)
 	for i := first; i < end; i++ {
-		if plain[i-first] = f.repository.frames.isPlain(f.extents[i].Ref); !plain[i-first] {
-			refs = append(refs, f.extents[i].Ref)
+		n := min(int64(len(p)), f.ends[i]-off)
+		if parts[i-first], err = f.part(frames[i-first], i, off, p[:n]); err != nil {
+			done()
+			return nil, nil, err
+		}
+		p, off = p[n:], off+n
+	}
+	return parts, done, nil
+}
+
+// part returns as many bytes at off as p has room for, which are of extent i: out of its frame, or read from the pack into p if that is nil.
+func (f *file) part(frame pending, i int, off int64, p []byte) ([]byte, error) {
+	x := f.extents[i]
+	at := int64(x.From) + off - (f.ends[i] - extentSize(f.entry, f.extents, i))
+	if frame == nil {
+		return p, f.repository.readPack(f.ctx, x.Pack, int64(x.Off)+1+at, p)
+	}
+	data, err := f.verified(frame, i)
+	if err != nil {
+		return nil, err
+	}
+	return data[at:][:len(p)], nil
+}
+
+// load begins to read the frames of extents. It returns nil for those that are not in memory and whose bytes can be taken from the pack. All others
+// are to be released.
+func (f *file) load(first, end int) []pending {
+	frames := make([]pending, max(end-first, 0))
+	var refs []Ref
+	var missing []int
+	for i := range frames {
+		ref := f.extents[first+i].Ref
+		if frames[i] = f.repository.frames.decoded.find(ref); frames[i] == nil && !f.repository.frames.isPlain(ref) {
+			refs, missing = append(refs, ref), append(missing, i)
 		}
 	}
-	return plain, f.repository.load(f.ctx, refs)
+	for i, frame := range f.repository.load(f.ctx, refs) {
+		frames[missing[i]] = frame
+	}
+	return frames
+}
+
+// release gives back frames, of which parts were read.
+func (f *file) release(frames []pending, parts [][]byte) {
+	for i, frame := range frames {
+		if frame != nil {
+			f.repository.frames.decoded.release(frame, int64(len(parts[i])))
+		}
+	}
 }
 
 // readAhead begins to read what follows n bytes at off, the last of them in the extent before end, if these continue what was read before. The
 // first read of all also begins the end of the file, where formats keep their lists of contents.
 func (f *file) readAhead(off, n int64, end int) {
 	from, to := f.expect(off, n, end)
-	f.load(from, to)
+	frames := f.load(from, to)
+	f.release(frames, make([][]byte, len(frames)))
 }
 
 // expect notes a read and returns the extents that are to be read ahead.
@@ -296,10 +353,11 @@ func (f *file) affordable(from, to int) int {
 
 // verified waits for the frame of extent i. A frame without a hash holds several files; then the file's own hash verifies its part.
 func (f *file) verified(frame pending, i int) ([]byte, error) {
-	data, err := frame.wait(f.ctx)
+	made, err := frame.wait(f.ctx)
 	if err != nil {
 		return nil, err
 	}
+	data := made.data
 	x := f.extents[i]
 	if x.Hash.IsZero() && hashOf(data[x.From:int64(x.From)+f.entry.Size]) != f.entry.Hash {
 		f.repository.cache.drop(x.Ref)
@@ -340,6 +398,7 @@ func (r *Repository) writeFile(ctx context.Context, w io.Writer, e *Entry) error
 			if len(extents) > 1 {
 				whole.Write(data)
 			}
+			r.frames.decoded.release(frame, int64(len(data)))
 			i++
 		}
 	}

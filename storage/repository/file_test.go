@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	mrand "math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -105,6 +106,86 @@ func checkRead(t *testing.T, r *Repository, e *Entry, want []byte, random *mrand
 			return
 		}
 		off += int64(n)
+	}
+}
+
+// TestLentBytesStayUntilTheyAreGivenBack holds on to stretches while others read much more than is kept.
+func TestLentBytesStayUntilTheyAreGivenBack(t *testing.T) {
+	for name, store := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			b := newBuilder(t, store)
+			want := contents(everyForm())
+			r, tree := b.opened(b.tree(everyForm()...))
+			r.frames.decoded.budget = 1 << 20
+			var readers sync.WaitGroup
+			for seed := range uint64(4) {
+				readers.Go(func() {
+					random := mrand.New(mrand.NewPCG(seed, 2))
+					var held []func()
+					for range 150 {
+						if e := &tree.Entries[random.IntN(len(tree.Entries))]; e.Kind == File {
+							held = append(held, borrow(t, r, e, want[e.Path], random))
+						}
+						if len(held) > 5 {
+							held[0]()
+							held = held[1:]
+						}
+					}
+					for _, giveBack := range held {
+						giveBack()
+					}
+				})
+			}
+			readers.Wait()
+		})
+	}
+}
+
+// borrow borrows a stretch of a file. The function it returns checks it and gives it back.
+func borrow(t *testing.T, r *Repository, e *Entry, want []byte, random *mrand.Rand) (giveBack func()) {
+	f, err := r.File(t.Context(), e)
+	if err != nil {
+		t.Error(err)
+		return func() {}
+	}
+	off := random.Int64N(e.Size + 10)
+	p := make([]byte, random.IntN(400_000))
+	parts, done, err := f.Lend(p, off)
+	if err != nil {
+		t.Errorf("%s: %d bytes at %d: %v", e.Path, len(p), off, err)
+		return func() {}
+	}
+	rest := want[min(off, e.Size):]
+	return func() {
+		if got := bytes.Join(parts, nil); !bytes.Equal(got, rest[:min(len(p), len(rest))]) {
+			t.Errorf("%s: %d bytes at %d: got %d that are others", e.Path, len(p), off, len(got))
+		}
+		done()
+	}
+}
+
+// TestMemoryOfFramesIsUsedAgain reads a file in order as the mount does.
+func TestMemoryOfFramesIsUsedAgain(t *testing.T) {
+	const size, piece = 60_000_000, 1 << 20
+	b := newBuilder(t, diskStore(t))
+	r, tree := b.opened(b.tree(fakeFile("weights", string(noise(7, size)))))
+	f, err := r.File(t.Context(), tree.Lookup("weights"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, piece)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for off := int64(0); off < size; off += piece {
+		_, done, err := f.Lend(p, off)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done()
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > size/2 {
+		t.Errorf("%d bytes were allocated to read %d", n, size)
 	}
 }
 

@@ -22,17 +22,19 @@ const (
 	maxPlain = 64 << 10
 )
 
-// frameCache holds decoded and verified frames. A frame of a local storage that is stored as it is needs no copy here: that it was
-// verified is remembered, and its bytes are read from the pack.
+// frameCache holds decoded and verified frames. A frame of a local storage that is stored as it is stays only until it was read once: that it was
+// verified is remembered, and its bytes are read from the pack from then on.
 type frameCache struct {
-	decoded *cache[Ref, []byte]
+	decoded *cache[Ref, content]
 
 	mu    sync.Mutex // guards plain
 	plain map[Ref]struct{}
 }
 
 func newFrameCache() *frameCache {
-	return &frameCache{decoded: newCache[Ref, []byte](frameBudget), plain: map[Ref]struct{}{}}
+	c := &frameCache{decoded: newCache[Ref, content](frameBudget), plain: map[Ref]struct{}{}}
+	c.decoded.free = content.free
+	return c
 }
 
 func (c *frameCache) isPlain(ref Ref) bool {
@@ -52,10 +54,18 @@ func (c *frameCache) setPlain(ref Ref) {
 }
 
 // A pending frame is one that is there or being read.
-type pending = *entry[Ref, []byte]
+type pending = *entry[Ref, content]
+
+// A content is the bytes of a frame.
+type content struct {
+	data   []byte
+	buffer []byte // the memory in which they lie, to be used again; nil if it may not be
+}
+
+func (c content) free() { giveBuffer(c.buffer) }
 
 // load begins to read frames, adjacent ones together, and returns them in the order of refs. Frames with a hash are verified; the bytes of
-// others must be verified by who asked.
+// others must be verified by who asked. Who is done with one releases it.
 func (r *Repository) load(ctx context.Context, refs []Ref) []pending {
 	frames := make([]pending, len(refs))
 	var run []pending
@@ -96,7 +106,8 @@ func end(ref Ref) int64 { return int64(ref.Off) + int64(ref.Len) }
 // take takes a frame from the cache, or reads it after all.
 func (r *Repository) take(ctx context.Context, e pending) {
 	if data, ok := r.cache.get(e.key); ok {
-		r.frames.decoded.fulfil(e, data, int64(len(data)), nil)
+		r.frames.decoded.fulfil(e, content{data, data}, int64(cap(data)), nil)
+		r.frames.decoded.release(e, 0)
 		return
 	}
 	r.read(ctx, []pending{e})
@@ -117,11 +128,11 @@ func (r *Repository) read(ctx context.Context, run []pending) {
 		for _, e := range run {
 			var stored []byte
 			if err == nil {
-				stored = make([]byte, e.key.Len)
+				stored = takeBuffer(int(e.key.Len))
 				_, err = io.ReadFull(body, stored)
 			}
 			if err != nil {
-				r.frames.decoded.fulfil(e, nil, 0, packError(first.Pack, err))
+				r.frames.decoded.fulfil(e, content{}, 0, packError(first.Pack, err))
 				continue
 			}
 			r.finish(e, stored)
@@ -129,19 +140,31 @@ func (r *Repository) read(ctx context.Context, run []pending) {
 	}()
 }
 
-// finish decodes and verifies one frame.
+// finish decodes and verifies one frame. It takes the memory of stored.
 func (r *Repository) finish(e pending, stored []byte) {
-	data, err := openFrame(nil, stored, e.key)
-	cost := int64(len(data))
+	made, err := r.open(stored, e.key)
 	if err == nil && r.local != nil && stored[0] == codecRaw && !e.key.Hash.IsZero() {
 		r.frames.setPlain(e.key)
-		cost = 0
+		e.unread = int64(len(made.data))
 	}
 	defer r.cache.keeping()()
-	r.frames.decoded.fulfil(e, data, cost, err)
+	r.frames.decoded.fulfil(e, made, int64(cap(made.buffer)), err)
 	if err == nil {
-		r.cache.put(e.key, data)
+		r.cache.put(e.key, made.data)
 	}
+	r.frames.decoded.release(e, 0)
+}
+
+// open decodes and verifies a frame.
+func (r *Repository) open(stored []byte, ref Ref) (content, error) {
+	if len(stored) > 0 && stored[0] == codecRaw {
+		data, err := openFrame(nil, stored, ref)
+		return content{data, stored}, err
+	}
+	buffer := takeBuffer(int(ref.Raw))
+	data, err := openFrame(buffer[:0], stored, ref)
+	giveBuffer(stored)
+	return content{data, buffer}, err
 }
 
 // openFrame decodes a stored frame, and verifies it if ref has a hash. What it returns may be a part of stored.
@@ -194,9 +217,6 @@ func packError(pack replicate.Hash, err error) error {
 
 // openPack begins to read n bytes of a pack from off.
 func (r *Repository) openPack(ctx context.Context, pack replicate.Hash, off, n int64) (io.ReadCloser, error) {
-	if body := r.near.Load().open(pack, off, n); body != nil {
-		return body, nil
-	}
 	file := r.keptPack(packKey(pack))
 	if file == nil && r.local == nil {
 		return r.store.Get(ctx, packKey(pack), off, n)

@@ -257,7 +257,8 @@ func (s *Stream) whole(ctx context.Context, st *stretch) ([]byte, error) {
 	if st.frame == nil {
 		return nil, damaged(*ref, ref.check())
 	}
-	return st.frame.wait(ctx)
+	frame, err := st.frame.wait(ctx) // never released, as parts of it are handed on
+	return frame.data, err
 }
 
 // sizelessDecoder decodes frames of which nobody says how large they are, up to what any frame may hold.
