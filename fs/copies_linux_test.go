@@ -2,6 +2,7 @@ package fs
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -94,6 +95,32 @@ assert a.read() == open("/proc/self/fd/%d" % a.fileno(), "rb").read()`, original
 	}
 	if got := must(t, mnt, "stat", "-c", "%i %s", "weights"); got != number {
 		t.Errorf("inode number and size are %s, were %s", got, number)
+	}
+}
+
+// TestCopyOfAFileOfACommit reads one whose chunks are stored as they are and, behind these, compressed.
+func TestCopyOfAFileOfACommit(t *testing.T) {
+	needsPassthrough(t)
+	tree := weightsTree(t, "weights")
+	original := filepath.Join(tree, "weights")
+	f, err := os.OpenFile(original, os.O_WRONLY|os.O_APPEND, 0)
+	check(t, err)
+	_, err = f.WriteString(strings.Repeat("a line that is found again and again\n", 100_000))
+	check(t, err)
+	check(t, f.Close())
+	p := newProject(t, tree)
+	w, _ := p.begin()
+	commit := p.commit(w, 1)
+	p.end(w)
+	o := p.options()
+	dir := filepath.Join(mount(t, o), "commits", commit.Short())
+	for range 2 {
+		must(t, dir, "cmp", "weights", original)
+		table, err := os.ReadFile(stateOf(o.StateDir, o.Dir).path("copies"))
+		check(t, err)
+		if lines := bytes.Count(table, []byte("\n")); lines != 1 {
+			t.Errorf("the table of copies is %q", table)
+		}
 	}
 }
 

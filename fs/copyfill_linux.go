@@ -1,8 +1,12 @@
 package fs
 
 import (
+	"cmp"
 	"math/bits"
 	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +19,8 @@ const (
 	fillPage = 4 << 10
 	// mostFills is how many files are copied at a time. Who reads a part of one and goes makes room for the next.
 	mostFills = 8
+	// reserveStep is for how many bytes of a fill blocks are found at a time.
+	reserveStep = 32 << 20
 )
 
 // A fill is a copy in the making.
@@ -22,8 +28,11 @@ type fill struct {
 	file    *os.File
 	size    int64
 	have    []uint64 // a bit for each page
-	missing int64    // pages
+	missing int64    // pages that nobody brings
 	used    time.Time
+	writes  sync.WaitGroup // those of replies, begun while something is missing
+
+	reserved []atomic.Bool // for each reserveStep
 }
 
 // begin begins the copy of a file of which the start is being read, unless there is one.
@@ -48,7 +57,10 @@ func (c *copies) begin(id view.ID, life view.Life, a *view.Attr) {
 		return
 	}
 	pages := (a.Size + fillPage - 1) / fillPage
-	c.fills[id] = &fill{file: file, size: a.Size, have: make([]uint64, (pages+63)/64), missing: pages, used: c.clock()}
+	c.fills[id] = &fill{
+		file: file, size: a.Size, have: make([]uint64, (pages+63)/64), missing: pages, used: c.clock(),
+		reserved: make([]atomic.Bool, (a.Size+reserveStep-1)/reserveStep),
+	}
 	c.held += a.Size
 }
 
@@ -67,31 +79,75 @@ func namelessFile(dir string, n int64) (*os.File, error) {
 	return f, nil
 }
 
-// pass takes what was read of a file, verified, into its copy.
-func (c *copies) pass(id view.ID, p []byte, off int64) {
+// take takes what was read of a file, verified, into its copy, once the reader has it. Who brings the last part is answered when the copy is complete,
+// so that whoever opens the file next is given the copy.
+func (c *copies) take(id view.ID, a *reply) {
 	c.mu.Lock()
 	f := c.fills[id]
-	c.mu.Unlock()
-	if f == nil {
+	if f == nil || f.missing == 0 {
+		c.mu.Unlock()
 		return
 	}
-	_, err := f.file.WriteAt(p, off)
+	f.used = c.clock()
+	f.writes.Add(1)
+	last := f.mark(a.off, int64(a.size))
+	c.mu.Unlock()
+	if !last {
+		a.done = slices.Insert(a.done, 0, func() { c.write(id, f, a) })
+		return
+	}
+	c.write(id, f, a)
+	f.writes.Wait()
+	c.complete(id, f)
+}
+
+// write writes a reply into a copy.
+func (c *copies) write(id view.ID, f *fill, a *reply) {
+	defer f.writes.Done()
+	var n int
+	err := control(f.file, func(fd int) (err error) {
+		f.reserve(fd, a.off, int64(a.size))
+		n, err = unix.Pwritev(fd, a.parts, a.off)
+		return err
+	})
+	if err == nil && n == a.size {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.fills[id] != f {
-		return // dropped meanwhile
-	}
-	if err != nil {
+	if c.fills[id] == f {
 		c.dropFill(id) // the disk is full, as it seems; another time
-		return
-	}
-	if f.used = c.clock(); f.mark(off, int64(len(p))) {
-		c.complete(id, f)
 	}
 }
 
-// complete makes a copy of a fill that has everything.
+// reserve has the file system find the blocks of a stretch of which something is written for the first time. That is optional, and costs less than to have
+// it count blocks page by page, as it does for those that it finds later; all at once would be too many for who reads the head of a large file.
+func (f *fill) reserve(fd int, off, n int64) {
+	for step := off / reserveStep; step <= (off+n-1)/reserveStep; step++ {
+		if !f.reserved[step].Swap(true) {
+			from := step * reserveStep
+			_ = unix.Fallocate(fd, 0, from, min(reserveStep, f.size-from))
+		}
+	}
+}
+
+// control does something with the descriptor of a file, which is not closed meanwhile.
+func control(file *os.File, do func(fd int) error) (err error) {
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	closed := conn.Control(func(fd uintptr) { err = do(int(fd)) })
+	return cmp.Or(err, closed)
+}
+
+// complete makes a copy of a fill that has everything, unless it was dropped meanwhile.
 func (c *copies) complete(id view.ID, f *fill) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fills[id] != f {
+		return
+	}
 	err := c.add(id, f.file, f.size)
 	if err == nil {
 		c.held += f.size // the fill's share goes with it

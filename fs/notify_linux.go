@@ -57,8 +57,6 @@ func (n *notifier) wait(ctx context.Context) {
 		case <-ctx.Done():
 		case <-n.wake:
 		case <-n.s.woken:
-		case name := <-n.s.forget:
-			n.tell(ctx, []view.Change{name})
 		case <-timer.C:
 			if n.s.idle(time.Now()) > idleAfter {
 				continue
@@ -95,5 +93,27 @@ func (n *notifier) tell(ctx context.Context, changes []view.Change) {
 			return
 		}
 		k.EntryNotify(uint64(c.Dir), c.Name)
+	}
+}
+
+// forgotten is a file of which there is a copy, and its name: the kernel need not keep what it knows of it.
+type forgotten struct {
+	node uint64
+	name view.Change
+}
+
+// forgetFiles has the kernel forget files until ctx ends. Their pages go first, as nobody waits for that: who looks a name up that has become
+// another file's would, and so would all who look up names in a directory that something is notified of.
+func (s *server) forgetFiles(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case f := <-s.forget:
+			if k := s.kernel.Load(); k != nil {
+				k.InodeNotify(f.node, 0, 0)
+				k.EntryNotify(uint64(f.name.Dir), f.name.Name)
+			}
+		}
 	}
 }

@@ -47,9 +47,9 @@ type server struct {
 	reported   damage
 	kernel     atomic.Pointer[fuse.Server] // set by the first request
 
-	touched atomic.Int64     // when a directory was last asked for, nanoseconds
-	woken   chan struct{}    // a directory was asked for after a long time
-	forget  chan view.Change // names that the kernel is to look up again
+	touched atomic.Int64   // when a directory was last asked for, nanoseconds
+	woken   chan struct{}  // a directory was asked for after a long time
+	forget  chan forgotten // what the kernel need not keep
 
 	counts [nOps]atomic.Int64
 }
@@ -77,7 +77,7 @@ func newServer(v View, pinned bool, log *slog.Logger) *server {
 		generation:    uint64(v.Instance()),
 		log:           log,
 		woken:         make(chan struct{}, 1),
-		forget:        make(chan view.Change, notifyBatch),
+		forget:        make(chan forgotten, mostNames),
 	}
 }
 
@@ -251,7 +251,7 @@ func (s *server) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fus
 func (s *server) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if name, forget := s.copies.release(in.NodeId, in.Fh); forget {
 		select {
-		case s.forget <- name:
+		case s.forget <- forgotten{in.NodeId, name}:
 		default: // it is found out when the name is looked up
 		}
 	}
@@ -277,25 +277,25 @@ func (s *server) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Read
 	if err != nil {
 		return nil, s.status(err, "open")
 	}
-	n, err := r.ReadAt(buf, int64(in.Offset))
-	if err != nil && !errors.Is(err, io.EOF) {
+	a, err := newReply(r, buf, int64(in.Offset))
+	if err != nil {
 		return nil, s.status(err, "read")
 	}
-	s.copy(id, buf[:n], int64(in.Offset))
-	return fuse.ReadResultData(buf[:n]), fuse.OK
+	s.copy(id, a)
+	return a, fuse.OK
 }
 
 // copy takes what was read of a file into its copy, if it has or is to have one.
-func (s *server) copy(id view.ID, p []byte, off int64) {
+func (s *server) copy(id view.ID, a *reply) {
 	if s.copies == nil {
 		return
 	}
-	if off == 0 && len(p) > smallBlock {
-		if a, err := s.view.Attr(context.Background(), id); err == nil {
-			s.copies.begin(id, s.view.Life(id), &a)
+	if a.off == 0 && a.size > smallBlock {
+		if attr, err := s.view.Attr(context.Background(), id); err == nil {
+			s.copies.begin(id, s.view.Life(id), &attr)
 		}
 	}
-	s.copies.pass(id, p, off)
+	s.copies.take(id, a)
 }
 
 func (s *server) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
@@ -376,7 +376,7 @@ func (s *server) options() *fuse.MountOptions {
 		Name:                     fsType,
 		ExplicitDataCacheControl: true, // pages go only when we say so: a node's content never changes
 		EnableSymlinkCaching:     true,
-		DisableSplice:            true, // we answer from memory
+		DisableSplice:            true, // answers are in memory
 		DisableXAttrs:            true, // ENOSYS once, instead of two requests for each file of `ls -l`
 		MaxBackground:            64,   // the default of 12 starves read-ahead on a slow store
 		MaxWrite:                 maxRead,

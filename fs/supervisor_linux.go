@@ -32,8 +32,10 @@ const (
 	// stackWait is how long a stuck server gets to write its stacks.
 	stackWait = 2 * time.Second
 
-	// readAheadKB widens the kernel's window of 128 KiB, which only root may.
-	readAheadKB = "4096"
+	// readAheadKB widens the kernel's window of 128 KiB, which only root may. Programs that say that they read in order get twice as much, and two windows
+	// are on their way at a time. What is on its way has memory, which costs more than a few more requests: what hides a disk or a network is
+	// the repository's reading ahead.
+	readAheadKB = "512"
 )
 
 // A supervisor holds the connection to the kernel while servers come and go.

@@ -118,9 +118,6 @@ func (v *View) renew(s *snapshot, before int64) {
 	s.mu.Unlock()
 }
 
-// newestRef is what people type for the newest experiment.
-const newestRef = "@latest"
-
 // newest returns the newest experiment by creation, nil if there is none.
 func (v *View) newest(ctx context.Context, s *snapshot) (*index.Experiment, error) {
 	s.mu.Lock()
@@ -129,7 +126,7 @@ func (v *View) newest(ctx context.Context, s *snapshot) (*index.Experiment, erro
 	if known != nil {
 		return known, nil
 	}
-	t, err := v.index.Resolve(ctx, newestRef)
+	t, err := v.index.Resolve(ctx, "@latest")
 	if replicate.KindOf(err) == replicate.NotFound {
 		return nil, nil
 	}
