@@ -96,21 +96,26 @@ func mountMemoryRow(l *lab) error {
 	return os.RemoveAll(dir)
 }
 
-// serverMemory is what the server of the mount keeps in memory, without the pages of files that it maps.
+// serverMemory is what the server of the mount keeps in memory, without the pages of files that it maps and without those that it gave back, which
+// are there until the system wants them.
 func (l *lab) serverMemory() (int64, error) {
 	servers, err := exec.Command("pgrep", "-f", "^"+l.binary+" mount-process server$").Output()
 	if err != nil {
 		return 0, fmt.Errorf("find the server: %w", err)
 	}
 	pids := bytes.Fields(servers)
-	status, err := os.ReadFile("/proc/" + string(pids[len(pids)-1]) + "/status")
+	table, err := os.ReadFile("/proc/" + string(pids[len(pids)-1]) + "/smaps_rollup")
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(status), "\nRssAnon:")
-	var kb int64
-	_, err = fmt.Sscan(rest, &kb)
-	return kb << 10, err
+	kb := func(name string) (n int64) {
+		_, rest, _ := strings.Cut(string(table), "\n"+name+":")
+		_, err2 := fmt.Sscan(rest, &n)
+		err = errors.Join(err, err2)
+		return n
+	}
+	memory := kb("Anonymous") - kb("LazyFree")
+	return memory << 10, err
 }
 
 // visibleRows measures how soon a mount shows what a running training records.

@@ -31,7 +31,6 @@ func commands(w *world) []*cli.Command {
 		catCommand(w),
 		checkCommand(w),
 		copyCommand(w),
-		exportCommand(w),
 		rmCommand(w),
 		gcCommand(w),
 		duCommand(w),
@@ -50,12 +49,10 @@ func commands(w *world) []*cli.Command {
 		pruneCommand(w),
 		uploadCommand(w),
 		recordCommand(w),
-		completionCommand(w),
 		versionCommand(w),
 		mountProcessCommand(w),
 		uploaderCommand(w),
 		superviseCommand(w),
-		completeCommand(w),
 	}
 }
 

@@ -15,7 +15,6 @@ const (
 	asked       cause = "stopped"
 	interrupted cause = "interrupted"
 	timedOut    cause = "timeout"
-	outside     cause = "told to end from outside, as when Docker or the machine stops"
 )
 
 // asks are what was asked of a job, by whomever. The first one decides how its end is called.
@@ -83,7 +82,7 @@ func (c cause) of(e ending) ending {
 		e.status = replicate.Interrupted
 	case timedOut:
 		e.status, e.code = replicate.Terminated, ExitTimeout
-	case asked, outside:
+	case asked:
 		e.status = replicate.Terminated
 	}
 	e.reason = string(c)
