@@ -18,7 +18,7 @@ demo: build
 	.ci/need fuse3
 	examples/iris/demo.sh
 
-TEST_PACKAGES = jq strace procps util-linux fuse3 git rsync attr acl fio python3 python3-numpy python3-torch python3-sklearn python3-pandas python3-attr python3-ipython openssh-server openssh-client docker.io containerd runc iptables debootstrap iproute2
+TEST_PACKAGES = jq strace procps util-linux fuse3 git rsync attr acl fio python3 python3-numpy python3-torch python3-sklearn python3-pandas python3-attr python3-ipython zsh fish tcsh dpkg openssh-server openssh-client docker.io containerd runc iptables debootstrap iproute2
 
 # Every test. Ends with "N passed, N failed". ARGS are given to go test.
 test: build

@@ -177,6 +177,19 @@ type Run struct {
 	Target string `json:"target,omitempty"` // the machine as given with -H, "local" for Docker here, "" for no Docker
 	Image  string `json:"image,omitempty"`  // of the container
 	Detail string `json:"detail,omitempty"` // what it waits for, or why it ended, where the status alone does not say
+
+	Installed *Installed `json:"installed,omitempty"` // of an image that replicate run built
+}
+
+// Installed is what an image was built of: enough to build another like it.
+type Installed struct {
+	Base     string   `json:"base"`            // digest of the image it was built on
+	Image    string   `json:"image,omitempty"` // a name of that
+	Platform string   `json:"platform"`
+	Chain    []string `json:"chain"` // keys of the layers, from the base up
+	Steps    []string `json:"steps"` // their names
+	Pip      []string `json:"pip,omitempty"`
+	Apt      []string `json:"apt,omitempty"`
 }
 
 // Machine is the computer an experiment ran on.

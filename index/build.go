@@ -23,7 +23,7 @@ const (
 
 // buildSettings are those of a file under construction. Its journal is in memory, for an error; what is appended is not in it.
 // A long list looks up its experiments one by one: a page of 16 KiB has 16 of them, one of 4 KiB has 4.
-var buildSettings = []string{"page_size(16384)", buildAlone, "journal_mode(MEMORY)", "synchronous(OFF)", "cache_size(-65536)", "temp_store(MEMORY)"}
+var buildSettings = []string{"page_size(16384)", buildAlone, "journal_mode(MEMORY)", "synchronous(OFF)", "cache_size(-32768)", "temp_store(MEMORY)"}
 
 // openOrBuild opens the file, or begins to build it.
 func (x *Index) openOrBuild(ctx context.Context) (*sql.DB, error) {

@@ -14,15 +14,34 @@ import (
 
 // flush writes the experiments that were touched, in the order of the tables: SQLite appends several times faster than it inserts.
 func (f *fold) flush(ctx context.Context) error {
+	if len(f.pending) == 0 { // the writer may not have begun
+		return nil
+	}
+	all := make([]*pending, 0, len(f.byOrd))
 	for _, ord := range slices.Sorted(maps.Keys(f.byOrd)) {
-		if err := f.write(ctx, f.byOrd[ord]); err != nil {
+		p := f.byOrd[ord]
+		if err := f.decide(ctx, p); err != nil {
 			return err
 		}
+		all = append(all, p)
 	}
-	if err := f.writeScans(ctx, f.changes); err != nil {
+	rows, err := f.encode(ctx, all)
+	if err != nil {
 		return err
 	}
-	f.changes = nil
+	var changes []scanned
+	for i, p := range all {
+		if !p.changes(rows[i]) {
+			continue
+		}
+		if err := f.write(ctx, p, rows[i]); err != nil {
+			return err
+		}
+		changes = append(changes, scanned{p.ord, p.now, rows[i].scan})
+	}
+	if err := f.writeScans(ctx, changes); err != nil {
+		return err
+	}
 	if f.written != nil {
 		for id, p := range f.pending {
 			f.written[id] = p.ord
@@ -34,7 +53,8 @@ func (f *fold) flush(ctx context.Context) error {
 	return nil
 }
 
-func (f *fold) write(ctx context.Context, p *pending) error {
+// decide finds out what of p is to be written: what follows from its rows, and how it stands.
+func (f *fold) decide(ctx context.Context, p *pending) error {
 	lighten(&p.light)
 	if p.rescan && p.hasParts() { // the rows that are here are not all
 		f.want(p)
@@ -47,70 +67,31 @@ func (f *fold) write(ctx context.Context, p *pending) error {
 		return err
 	}
 	isAlive, err := f.isAlive(ctx, p)
-	if err != nil {
-		return err
-	}
-	return f.writeTables(ctx, p, p.standing(isAlive))
+	p.now = p.standing(isAlive)
+	return err
 }
 
-func (f *fold) writeTables(ctx context.Context, p *pending, stands standing) error {
-	var failed error
-	scan := appendEntries(f.scratch[:0], p.entries(func(kind nameKind, name string) uint64 {
-		number, err := f.number(ctx, kind, name)
-		failed = errors.Join(failed, err)
-		return number
-	}))
-	from := len(scan)
-	f.scratch = p.appendTo(scan)
-	doc := f.scratch[from:]
-	if failed != nil {
-		return failed
-	}
-	if !p.touched && !p.sourceChanged && stands == p.stands && p.doc != nil && bytes.Equal(doc, p.doc) {
-		return nil
-	}
+// changes reports whether p is otherwise than in the tables.
+func (p *pending) changes(e encoded) bool {
+	return p.touched || p.sourceChanged || p.now != p.stands || p.doc == nil || !bytes.Equal(e.doc, p.doc)
+}
+
+func (f *fold) write(ctx context.Context, p *pending, e encoded) (err error) {
 	f.changed = true
 	f.countParts(p)
-	scan, doc = bytes.Clone(scan), bytes.Clone(doc)
-	f.changes = append(f.changes, scanned{p.ord, stands, scan})
-	open := (stands == alive || stands == silent) && !p.light.Status.Final()
-	args := []any{stands, open, f.next, nanoseconds(p.created()), nanoseconds(p.changed()), p.light.Name, len(p.parts), p.ord}
+	open := (p.now == alive || p.now == silent) && !p.light.Status.Final()
+	args := []any{p.now, open, f.next, nanoseconds(p.created()), nanoseconds(p.changed()), p.light.Name, len(p.parts), p.ord}
 	switch { // INSERT OR REPLACE would do for all, but keeps a journal of its own for each row
-	case p.doc == nil:
-		return errors.Join(f.exec(ctx, `INSERT INTO experiment (stands, open, version, created, changed, name, parts, ord, id)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, append(args, idBytes(p.id))...),
-			f.exec(ctx, "INSERT INTO doc (ord, doc, line, facts) VALUES (?, ?, ?, ?)", p.ord, doc, p.line, p.facts.appendTo(nil)))
+	case p.doc == nil: // the next number is p.ord
+		return errors.Join(f.insert(ctx, "experiment (stands, open, version, created, changed, name, parts, id)", append(args[:7], idBytes(p.id))...),
+			f.insert(ctx, "doc (doc, line, facts)", e.doc, p.line, e.facts))
 	case p.sourceChanged:
-		failed = f.exec(ctx, "UPDATE doc SET doc = ?, line = ?, facts = ? WHERE ord = ?", doc, p.line, p.facts.appendTo(nil), p.ord)
+		err = f.exec(ctx, "UPDATE doc SET doc = ?, line = ?, facts = ? WHERE ord = ?", e.doc, p.line, e.facts, p.ord)
 	default:
-		failed = f.exec(ctx, "UPDATE doc SET doc = ? WHERE ord = ?", doc, p.ord)
+		err = f.exec(ctx, "UPDATE doc SET doc = ? WHERE ord = ?", e.doc, p.ord)
 	}
-	return errors.Join(failed, f.exec(ctx, `UPDATE experiment SET stands = ?, open = ?, version = ?, created = ?, changed = ?, name = ?, parts = ?
+	return errors.Join(err, f.exec(ctx, `UPDATE experiment SET stands = ?, open = ?, version = ?, created = ?, changed = ?, name = ?, parts = ?
 		WHERE ord = ?`, args...))
-}
-
-// number returns the number of a name in scan blobs, giving it one if need be.
-func (f *fold) number(ctx context.Context, kind nameKind, name string) (uint64, error) {
-	if f.numbers == nil {
-		known, err := readNames(ctx, f)
-		if err != nil {
-			return 0, err
-		}
-		f.numbers = map[nameKey]uint64{}
-		for name, number := range known.params {
-			f.numbers[nameKey{paramName, name}] = number
-		}
-		for name, number := range known.metrics {
-			f.numbers[nameKey{metricName, name}] = number
-		}
-	}
-	k := nameKey{kind, name}
-	if number, ok := f.numbers[k]; ok {
-		return number, nil
-	}
-	number := firstNumber + uint64(len(f.numbers))
-	f.numbers[k] = number
-	return number, f.exec(ctx, "INSERT INTO name (number, kind, name) VALUES (?, ?, ?)", int64(number), kind, name)
 }
 
 // isAlive reports whether p has a young heartbeat. It is written before the record of a new experiment, so one that was not there
@@ -125,6 +106,9 @@ func (f *fold) isAlive(ctx context.Context, p *pending) (bool, error) {
 			return false, err
 		}
 		f.beats, f.beatsAgain = beats, nil
+	}
+	if _, beats := f.beats[p.id]; !beats && p.doc == nil && !p.light.Status.Final() {
+		f.vanished = true
 	}
 	return isYoung(f.beats, p.id), nil
 }

@@ -28,7 +28,7 @@ type fold struct {
 	groups               int64 // number of the last group of scans, -1 without any
 	deletions            bool  // there are some
 	deletedAt            map[replicate.ID]int64
-	numbers              map[nameKey]uint64     // nil before the first use
+	numbers              *nameNumbers           // nil before the first use
 	written              map[replicate.ID]int64 // the experiments in the tables; nil unless they were empty at first
 	pending              map[replicate.ID]*pending
 	byOrd                map[int64]*pending // the same
@@ -45,9 +45,7 @@ type fold struct {
 	partCounts  map[int64]int64
 	damage      []error // of what was fetched
 	still       bool    // nobody looks who is alive
-
-	changes []scanned // of the flush that runs
-	scratch []byte    // room for blobs
+	vanished    bool    // an experiment that is new has neither heartbeat nor end: it may have ended after the records were listed
 }
 
 // What is kept in memory before it is written: some 25 MB of experiments, or 100 MB of commits. The more there is, the more a garbage
@@ -72,8 +70,9 @@ type pending struct {
 	sourceChanged bool
 	rescan        bool // commits and streams must be counted again
 	touched       bool // something else changed, such as a stream
-	stands        standing
-	doc           []byte // as it is in the tables
+	now           standing
+	stands        standing // as it is in the tables
+	doc           []byte   // likewise
 }
 
 // commitVersion is what the fold knows of a commit in the tables.
@@ -89,11 +88,6 @@ const (
 	paramName nameKind = iota
 	metricName
 )
-
-type nameKey struct {
-	kind nameKind
-	name string
-}
 
 // begin starts the transaction, unless it runs.
 func (f *fold) begin(ctx context.Context) (err error) {
@@ -134,12 +128,22 @@ func (f *fold) commit(ctx context.Context, read []objectName) error {
 			return err
 		}
 	}
-	err := f.writeSegments(ctx)
-	if err != nil {
+	if err := errors.Join(f.writeSegments(ctx), f.checkOrds(ctx)); err != nil {
 		return err
 	}
-	err = f.writer.commit(ctx)
+	err := f.writer.commit(ctx)
 	f.writer = nil
+	return err
+}
+
+// checkOrds makes sure that the rows have the ordinals that were given to them, which SQLite has counted for itself.
+func (f *fold) checkOrds(ctx context.Context) error {
+	var experiments, docs, commits int64
+	err := f.get(ctx, "SELECT ifnull((SELECT max(ord) FROM experiment), 0), ifnull((SELECT max(ord) FROM doc), 0), ifnull((SELECT max(ord) FROM commits), 0)").
+		Scan(&experiments, &docs, &commits)
+	if err == nil && (experiments != f.experiments || docs != f.experiments || commits != f.commits) {
+		err = errBlob
+	}
 	return err
 }
 

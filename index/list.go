@@ -13,7 +13,7 @@ import (
 
 // List returns the experiments of a query. Deleted ones only if a filter asks for status = deleted. Notes are for people
 // (a name that is both a metric and a parameter). What a table does not show is left out: Git.Patch, Python.Packages and Imported,
-// Environment and Failure.Traceback are there only in what Experiment, ByOrd and Resolve return.
+// Environment, Run.Installed and Failure.Traceback are there only in what Experiment, ByOrd and Resolve return.
 func (x *Index) List(ctx context.Context, q Query) (experiments []*Experiment, notes []string, err error) {
 	filters := make([]Filter, len(q.Filters))
 	for i, text := range q.Filters {

@@ -133,7 +133,7 @@ func storedState(t *testing.T) *state {
 func answer(t *testing.T, s *state, o Options, query string) (bool, error) {
 	t.Helper()
 	known := names{params: map[string]uint64{}, metrics: map[string]uint64{}}
-	blob := appendEntries(nil, s.entries(func(kind nameKind, name string) uint64 {
+	blob := appendEntries(nil, s.entries(nil, func(kind nameKind, name string) uint64 {
 		in := known.params
 		if kind == metricName {
 			in = known.metrics

@@ -174,8 +174,8 @@ func (f *fold) addCommit(ctx context.Context, r *repository.Record) error {
 	if p.commitsHere != nil {
 		p.commitsHere[c.ID] = &commitVersion{f.commits, v}
 	}
-	return f.exec(ctx, "INSERT INTO commits (ord, experiment, id, dead, version, at, hash, line) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-		f.commits, p.ord, idBytes(c.ID), dead, f.next, v.at, int64(v.hash), r.Line)
+	return f.insert(ctx, "commits (experiment, id, dead, version, at, hash, line)", // the next number is f.commits
+		p.ord, idBytes(c.ID), dead, f.next, v.at, int64(v.hash), r.Line)
 }
 
 // knownCommit returns what is known of a commit of p, nil if it is new.
@@ -205,7 +205,7 @@ func (f *fold) stream(ctx context.Context, r *repository.Record) error {
 	if err != nil || known {
 		return err
 	}
-	err = f.exec(ctx, "INSERT INTO stream (experiment, kind, hash, at, line) VALUES (?, ?, ?, ?, ?)",
+	err = f.insert(ctx, "stream (experiment, kind, hash, at, line)",
 		p.ord, string(r.Stream.Stream), int64(v.hash), v.at, r.Line)
 	if err != nil {
 		return err

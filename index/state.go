@@ -161,9 +161,9 @@ func (s *state) goal(metric string, o *Options) replicate.Goal {
 	return ""
 }
 
-// entries returns what queries look at.
-func (s *state) entries(number func(kind nameKind, name string) uint64) []entry {
-	entries := s.builtinEntries(make([]entry, 0, 64))
+// entries appends what queries look at.
+func (s *state) entries(entries []entry, number func(kind nameKind, name string) uint64) []entry {
+	entries = s.builtinEntries(entries)
 	e := &s.light
 	if m := e.Metric; m != nil {
 		primary := int64(number(metricName, m.Name)) << 1

@@ -87,6 +87,7 @@ type intake struct {
 // all takes everything in: again if somebody fell silent, or if a segment is gone that something is wanted of.
 func (in *intake) all(ctx context.Context) (fetched, err error) {
 	for looked := false; ; looked = true {
+		in.warnings = nil // what is damaged is read again
 		if fetched, err = in.batches(ctx); err != nil {
 			return nil, err
 		}
@@ -98,7 +99,7 @@ func (in *intake) all(ctx context.Context) (fetched, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if !missing && !slices.Contains(slices.Collect(maps.Values(turned)), silent) {
+		if !missing && !in.vanished && !slices.Contains(slices.Collect(maps.Values(turned)), silent) {
 			return nil, nil
 		}
 	}

@@ -14,21 +14,32 @@ type writer struct {
 	conn       *sql.Conn
 	statements map[string]*sql.Stmt // that read
 	writes     map[string]driver.StmtExecContext
-	queue      []call
-	calls      chan []call
-	left       sync.WaitGroup // calls that were sent and not run
+	inserts    map[string]*insertion
+	queue      *queue
+	queues     chan *queue
+	spare      chan *queue    // those that were run
+	left       sync.WaitGroup // those that were sent and not run
 	ended      chan struct{}  // the goroutine has
 	failed     error          // of the first call that went wrong; read it when nothing is left
 }
 
-// call is a statement to run. It goes around database/sql, which takes a sixth of the time of a short one.
-type call struct {
-	statement driver.StmtExecContext
-	args      []driver.NamedValue
+// queue is statements to run. They go around database/sql, which takes a sixth of the time of a short one.
+type queue struct {
+	calls []call
+	args  []driver.NamedValue // of all calls
 }
 
-// maxQueue is how many statements are sent at once: enough that sending costs nothing beside them.
-const maxQueue = 256
+type call struct {
+	statement driver.StmtExecContext
+	from, to  int // where its args are
+}
+
+// maxQueue is how many statements are sent at once: enough that sending costs nothing beside them. queuesAtOnce is how many times that may wait, so
+// that SQLite need not rest while an experiment is folded.
+const (
+	maxQueue     = 64
+	queuesAtOnce = 8
+)
 
 // beginWrite starts a transaction, when no other process writes.
 func beginWrite(ctx context.Context, db *sql.DB) (*writer, error) {
@@ -39,7 +50,8 @@ func beginWrite(ctx context.Context, db *sql.DB) (*writer, error) {
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	w := &writer{conn: conn, statements: map[string]*sql.Stmt{}, writes: map[string]driver.StmtExecContext{}, calls: make(chan []call, 2), ended: make(chan struct{})}
+	w := &writer{conn: conn, statements: map[string]*sql.Stmt{}, writes: map[string]driver.StmtExecContext{},
+		inserts: map[string]*insertion{}, queue: &queue{}, queues: make(chan *queue, queuesAtOnce), spare: make(chan *queue, queuesAtOnce), ended: make(chan struct{})}
 	go w.run(unwatched(ctx))
 	return w, nil
 }
@@ -50,17 +62,22 @@ func unwatched(ctx context.Context) context.Context { return context.WithoutCanc
 
 func (w *writer) run(ctx context.Context) {
 	defer close(w.ended)
-	for calls := range w.calls {
+	for q := range w.queues {
 		if w.failed == nil {
-			w.failed = w.conn.Raw(func(any) error { return execAll(ctx, calls) })
+			w.failed = w.conn.Raw(func(any) error { return q.exec(ctx) })
+		}
+		q.calls, q.args = q.calls[:0], q.args[:0]
+		select {
+		case w.spare <- q:
+		default:
 		}
 		w.left.Done()
 	}
 }
 
-func execAll(ctx context.Context, calls []call) error {
-	for _, c := range calls {
-		if _, err := c.statement.ExecContext(ctx, c.args); err != nil {
+func (q *queue) exec(ctx context.Context) error {
+	for _, c := range q.calls {
+		if _, err := c.statement.ExecContext(ctx, q.args[c.from:c.to]); err != nil {
 			return err
 		}
 	}
@@ -69,33 +86,66 @@ func execAll(ctx context.Context, calls []call) error {
 
 // exec runs a statement before whatever is asked for next. Its error is that of a later call. args must not change.
 func (w *writer) exec(ctx context.Context, text string, args ...any) error {
+	if err := w.insertRest(ctx); err != nil {
+		return err
+	}
+	values, err := appendValues(nil, args)
+	if err != nil {
+		return err
+	}
+	return w.enqueue(ctx, text, values)
+}
+
+// enqueue runs a statement some time.
+func (w *writer) enqueue(ctx context.Context, text string, values []driver.Value) error {
 	s, err := w.write(ctx, text)
 	if err != nil {
 		return err
 	}
-	values := make([]driver.NamedValue, len(args))
-	for i, arg := range args {
-		values[i].Ordinal = i + 1
-		if values[i].Value, err = driver.DefaultParameterConverter.ConvertValue(arg); err != nil {
-			return err
-		}
+	q := w.queue
+	from := len(q.args)
+	for i, v := range values {
+		q.args = append(q.args, driver.NamedValue{Ordinal: i + 1, Value: v})
 	}
-	w.queue = append(w.queue, call{s, values})
-	if len(w.queue) == maxQueue {
+	q.calls = append(q.calls, call{s, from, len(q.args)})
+	if len(q.calls) == maxQueue {
 		w.send()
 	}
 	return nil
 }
 
+func appendValues(values []driver.Value, args []any) ([]driver.Value, error) {
+	for _, arg := range args {
+		v, err := driver.DefaultParameterConverter.ConvertValue(arg)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, v)
+	}
+	return values, nil
+}
+
 func (w *writer) send() {
 	w.left.Add(1)
-	w.calls <- w.queue
-	w.queue = nil
+	w.queues <- w.queue
+	select {
+	case w.queue = <-w.spare:
+	default:
+		w.queue = &queue{}
+	}
 }
 
 // settle waits until everything was run.
-func (w *writer) settle() error {
-	if len(w.queue) > 0 {
+func (w *writer) settle(ctx context.Context) error {
+	if err := w.insertRest(ctx); err != nil {
+		return err
+	}
+	return w.drain()
+}
+
+// drain waits until everything in the queue was run.
+func (w *writer) drain() error {
+	if len(w.queue.calls) > 0 {
 		w.send()
 	}
 	w.left.Wait()
@@ -110,7 +160,7 @@ func (w *writer) write(ctx context.Context, text string) (s driver.StmtExecConte
 	if s := w.writes[text]; s != nil {
 		return s, nil
 	}
-	if err := w.settle(); err != nil {
+	if err := w.drain(); err != nil {
 		return nil, err
 	}
 	err = w.conn.Raw(func(c any) error {
@@ -132,7 +182,7 @@ func (w *writer) statement(ctx context.Context, text string) (*sql.Stmt, error) 
 	if s := w.statements[text]; s != nil {
 		return s, nil
 	}
-	if err := w.settle(); err != nil {
+	if err := w.settle(ctx); err != nil {
 		return nil, err
 	}
 	s, err := w.conn.PrepareContext(ctx, text)
@@ -152,7 +202,7 @@ func (f failed) Scan(...any) error { return f.err }
 func (w *writer) get(ctx context.Context, text string, args ...any) scanner {
 	s, err := w.statement(ctx, text)
 	if err == nil {
-		err = w.settle()
+		err = w.settle(ctx)
 	}
 	if err != nil {
 		return failed{err}
@@ -163,7 +213,7 @@ func (w *writer) get(ctx context.Context, text string, args ...any) scanner {
 func (w *writer) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
 	s, err := w.statement(ctx, text)
 	if err == nil {
-		err = w.settle()
+		err = w.settle(ctx)
 	}
 	if err != nil {
 		return nil, err
@@ -173,7 +223,7 @@ func (w *writer) query(ctx context.Context, text string, args ...any) (*sql.Rows
 
 // commit ends the transaction, if everything went well.
 func (w *writer) commit(ctx context.Context) error {
-	err := w.settle()
+	err := w.settle(ctx)
 	if err == nil {
 		_, err = w.conn.ExecContext(unwatched(ctx), "COMMIT")
 	}
@@ -186,13 +236,13 @@ func (w *writer) commit(ctx context.Context) error {
 
 // rollback undoes everything.
 func (w *writer) rollback(ctx context.Context) {
-	w.settle()                                     // what it says no longer matters
+	w.drain()                                      // what it says no longer matters
 	w.conn.ExecContext(unwatched(ctx), "ROLLBACK") // fails if SQLite did it by itself
 	w.close()
 }
 
 func (w *writer) close() error {
-	close(w.calls)
+	close(w.queues)
 	<-w.ended
 	for _, s := range w.statements {
 		s.Close()

@@ -21,6 +21,13 @@ func (c *Client) Attach(ctx context.Context, p *project.Project, t Target, e rep
 	}
 	if r.facts.Target == "" {
 		r.at = c.here(p)
+		begun, err := c.SettleHere(ctx, p, e.ID)
+		if err == nil && !begun {
+			err = hasCrashed(e.ID, r.at)
+		}
+		if err != nil {
+			return nil, err
+		}
 		return r, nil
 	}
 	host, err := c.Open(ctx, t)
@@ -41,8 +48,7 @@ func (r *Run) takeUp(ctx context.Context, e replicate.Experiment) error {
 		return err
 	}
 	if !begun {
-		return replicate.Errorf(replicate.Conflict, "%s has crashed: nothing of it runs on %s", r.ID.Short(), r.host.Name()).
-			WithHint("replicate show %s tells more", r.ID.Short())
+		return hasCrashed(r.ID, r.host)
 	}
 	state, stopped, err := r.host.state(ctx, r.ID)
 	if err != nil {
@@ -71,30 +77,30 @@ func (r *Run) takeUp(ctx context.Context, e replicate.Experiment) error {
 	return r.session.SetStatus(ctx, replicate.Running, r.facts)
 }
 
+func hasCrashed(id replicate.ID, at place) error {
+	return replicate.Errorf(replicate.Conflict, "%s has crashed: nothing of it runs on %s", id.Short(), at.Name()).
+		WithHint("replicate show %s tells more", id.Short())
+}
+
+// isAcknowledged returns nil if acknowledge has left word of a run.
+func (h *Host) isAcknowledged(ctx context.Context, id replicate.ID) error {
+	_, err := h.engine.Stat(ctx, docker.RunName(id), docker.RunDir+"/"+job.FetchedName)
+	return err
+}
+
 // acknowledge leaves word in the volume of a run that everything in it was fetched.
 func (h *Host) acknowledge(ctx context.Context, id replicate.ID) error {
 	return h.engine.PutFiles(ctx, docker.RunName(id), docker.RunDir, docker.File{Name: job.FetchedName, Mode: 0o600})
 }
 
-// attachAndStart attaches to a container that was created, and starts it.
-func (h *Host) attachAndStart(ctx context.Context, c docker.Container) (*docker.Stream, error) {
-	for {
-		stream, err := h.engine.Attach(context.WithoutCancel(ctx), c.Name)
-		if err != nil {
-			return nil, err
-		}
-		again, err := h.engine.Start(ctx, c)
-		if again {
+// attachAndStart starts a container that was created, attached to it.
+func (h *Host) attachAndStart(ctx context.Context, c docker.Container) (stream *docker.Stream, err error) {
+	for again := true; again && err == nil; {
+		if again, err = h.engine.StartAttached(ctx, c, func(s *docker.Stream) { stream = s }); again {
 			h.rememberLimits()
 		}
-		if err == nil && !again {
-			return stream, nil
-		}
-		stream.Close()
-		if err != nil {
-			return nil, err
-		}
 	}
+	return stream, err
 }
 
 // An attached is the stdin and stdout of a container's process 1.

@@ -17,8 +17,7 @@ import (
 
 // Where things are in the container of a run.
 const (
-	codeName   = "code"
-	codeDir    = docker.RunDir + "/" + codeName
+	codeDir    = docker.RunDir + "/code"
 	storageDir = docker.RunDir + "/storage"
 	locksDir   = "/replicate-locks"
 	chunksDir  = "/replicate-chunks"
@@ -40,11 +39,15 @@ func (r *Run) container(j Job, s survey) docker.Container {
 		Name: docker.RunName(r.ID), Image: s.env.Reference, Argv: []string{docker.ProgramPath, "supervise"}, Labels: labels,
 		Volumes: []docker.Mount{
 			{Volume: docker.RunName(r.ID), Target: docker.RunDir, Labels: labels},
-			{Volume: docker.LocksVolume, Target: locksDir, Labels: map[string]string{docker.LabelKind: docker.KindLocks}},
 			{Volume: docker.ChunksVolume(r.host.user()), Target: chunksDir, Labels: map[string]string{docker.LabelKind: docker.KindChunks}},
 			s.program.Mount(),
 		},
 		ShmSize: j.ShmSize, Ports: j.Ports,
+	}
+	if locks := s.locks(j.GPUs); locks != "" {
+		c.Binds = append(c.Binds, docker.Bind{Source: locks, Target: locksDir, Writable: true, Make: true})
+	} else {
+		c.Volumes = append(c.Volumes, docker.Mount{Volume: docker.LocksVolume, Target: locksDir, Labels: map[string]string{docker.LabelKind: docker.KindLocks}})
 	}
 	if c.ShmSize == 0 {
 		c.ShmSize = s.info.Memory / 2

@@ -159,3 +159,19 @@ func TestManyCutsLoseNothing(t *testing.T) {
 		t.Errorf("the storage has %d bytes of output, %d were shown", len(got), len(run.out()))
 	}
 }
+
+// TestFollowersLeaveWithTheirReaders kills commands that follow a job which prints nothing. Nobody is left in the container who waits for more.
+func TestFollowersLeaveWithTheirReaders(t *testing.T) {
+	d := newDesk(t)
+	host := d.lab.Hosts[0]
+	run := d.begin("run", "-H", "rh1", "sh", "-c", "echo ready; exec sleep 600")
+	id := run.id()
+	run.prints("ready\n")
+	followers := func() int {
+		return strings.Count(host.Docker(t, "top", "replicate-run-"+id, "-eo", "pid,args"), "supervise logs")
+	}
+	d.within(time.Minute, "the run is followed", func() bool { return followers() == 1 })
+	run.kill()
+	d.within(time.Minute, "nobody follows", func() bool { return followers() == 0 })
+	d.replicate("stop", id)
+}

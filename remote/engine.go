@@ -48,12 +48,42 @@ func (h *Host) openEngine(ctx context.Context, socket string) error {
 	dial := h.dialSocket(socket)
 	engine, err := docker.Open(ctx, dial)
 	if err == nil {
-		h.engine, h.socket, h.dial = engine, socket, dial
-		if h.refusedLimits() {
-			engine.WithoutLimits()
-		}
+		h.useEngine(engine, socket, dial)
+		h.rememberAPI()
 	}
 	return err
+}
+
+func (h *Host) useEngine(engine *docker.Engine, socket string, dial docker.Dialer) {
+	h.engine, h.socket, h.dial = engine, socket, dial
+	if h.refusedLimits() {
+		engine.WithoutLimits()
+	}
+}
+
+// assumeEngine takes an engine for what it was the last time, if that is known: calls need not wait for what it says of itself.
+func (h *Host) assumeEngine() bool {
+	h.socket = h.firstSocket()
+	version := h.rememberedAPI()
+	if version == "" {
+		return false
+	}
+	dial := h.dialSocket(h.socket)
+	engine, err := docker.Assume(dial, version)
+	if err == nil {
+		h.useEngine(engine, h.socket, dial)
+	}
+	return err == nil
+}
+
+// speaksAsAssumed asks the engine that was assumed.
+func (h *Host) speaksAsAssumed(ctx context.Context) bool {
+	engine, err := docker.Open(ctx, h.dial)
+	if err != nil {
+		return false
+	}
+	defer engine.Close()
+	return engine.API() == h.engine.API()
 }
 
 // openByCommand reaches the engine through docker's own command, where forwarding sockets is forbidden. Each connection is a session.

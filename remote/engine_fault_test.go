@@ -17,7 +17,7 @@ func TestEngineFaults(t *testing.T) {
 		status string
 		says   string
 	}{
-		{"Restart", nil, nil, false, "terminated", "terminated after"},
+		{"Restart", nil, nil, false, "terminated", "told to end from outside"},
 		{"LiveRestore", []string{"--live-restore"}, nil, false, "finished", "finished after"},
 		{"Kill", nil, nil, true, "crashed", "killed: the container was stopped from outside, or Docker restarted"},
 		{"KillAndRetry", nil, []string{"--retries", "2"}, true, "finished", "finished after"},

@@ -2,10 +2,15 @@ package remote_test
 
 import (
 	"archive/zip"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/replicate/replicate"
 )
 
 // wheel makes a wheel of one module in the project.
@@ -46,8 +51,39 @@ func TestEnvironmentIsBuiltOnce(t *testing.T) {
 		t.Fatalf("exit code %d\n%s%s", o.code, o.stdout, o.stderr)
 	}
 	id := d.list()[1].ID
-	if got := d.replicate("show", id[:7]); !strings.Contains(got, "replicate-env:") {
+	if got := d.replicate("show", id[:7]); !strings.Contains(got, "replicate-env:") || !strings.Contains(got, "python:3.11-slim, install: echo made") {
 		t.Errorf("show says\n%s", got)
+	}
+	var shown struct{ Run replicate.Run }
+	d.must(json.Unmarshal([]byte(d.replicate("show", "--json", id)), &shown))
+	if i := shown.Run.Installed; i == nil || !strings.HasPrefix(i.Base, "sha256:") || len(i.Chain) != 2 ||
+		!slices.ContainsFunc(i.Pip, func(p string) bool { return strings.HasPrefix(p, "petals") }) ||
+		!slices.ContainsFunc(i.Apt, func(p string) bool { return strings.HasPrefix(p, "python3=3.11") }) {
+		t.Errorf("of the environment it is known: %+v", i)
+	}
+}
+
+// TestBuildIsStopped ends a run whose environment is being built.
+func TestBuildIsStopped(t *testing.T) {
+	d := newDesk(t)
+	host := d.lab.Hosts[0]
+	d.write("replicate.yaml", "image: python:3.11-slim\ninstall:\n  - sleep 1000 && echo "+filepath.Base(d.home)+"\n")
+	run := d.begin("run", "-H", "rh1", "true")
+	build := ""
+	d.within(time.Minute, "a step runs", func() bool {
+		build = strings.TrimSpace(host.Docker(t, "ps", "-q", "--filter", "label=replicate.kind=build"))
+		return build != ""
+	})
+	t.Cleanup(func() { host.Docker(t, "rm", "-f", "-v", build) })
+	if e := d.only(); e.Status != "building" {
+		t.Errorf("ls says %+v", e)
+	}
+	d.replicate("stop", d.only().ID)
+	if code := run.wait(); code != 130 {
+		t.Errorf("exit code %d", code)
+	}
+	if e := d.only(); e.Status != "interrupted" {
+		t.Errorf("ls says %+v", e)
 	}
 }
 

@@ -290,8 +290,11 @@ func (c *Client) Show(ctx context.Context, p *project.Project, t Target, e repli
 	return newLog(c, 0).takeAll(frames)
 }
 
-// Ask asks something of the job of a run.
+// Ask asks something of the job of a run. The start of one that has no job yet is given up.
 func (c *Client) Ask(ctx context.Context, p *project.Project, t Target, e replicate.Experiment, s job.Signal) error {
+	if stopStart(p, e.ID) {
+		return nil
+	}
 	at, err := c.placeOf(ctx, p, t, e)
 	if err != nil {
 		return err

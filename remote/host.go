@@ -10,6 +10,7 @@ import (
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/remote/docker"
+	"github.com/replicate/replicate/remote/image"
 	"github.com/replicate/replicate/remote/ssh"
 )
 
@@ -62,19 +63,29 @@ func (c *Client) Open(ctx context.Context, t Target) (*Host, error) {
 	return h, nil
 }
 
-// openFor is Open for a job, which asks for graphics processors while the engine is looked for.
-func (c *Client) openFor(ctx context.Context, j Job) (*Host, error) {
+// openFor is Open for a job, and asks what a container for that needs. If there is a host, the error is one of that.
+func (c *Client) openFor(ctx context.Context, j Job, plan *image.Plan) (*Host, survey, error) {
 	h, err := c.dial(ctx, j.Target)
 	if err != nil {
-		return nil, err
+		return nil, survey{}, err
 	}
 	h.gpus = sync.OnceValues(func() (gpus, error) { return h.seeGPUs(ctx, j.GPUs) })
 	go h.gpus()
+	if h.assumeEngine() {
+		said := make(chan bool, 1)
+		go func() { said <- h.speaksAsAssumed(ctx) }()
+		s, err := h.survey(ctx, j, plan)
+		if <-said {
+			return h, s, err
+		}
+		h.engine.Close()
+	}
 	if err := h.findEngine(ctx); err != nil {
 		h.Close()
-		return nil, err
+		return nil, survey{}, err
 	}
-	return h, nil
+	s, err := h.survey(ctx, j, plan)
+	return h, s, err
 }
 
 // dial connects to a target.
@@ -95,8 +106,9 @@ func (c *Client) dial(ctx context.Context, t Target) (*Host, error) {
 	return h, nil
 }
 
-// channels are opened at once, before anybody needs them: one after the other each would be a round trip.
-const channels = 4
+// channels are opened at once, before anybody needs them: one after the other each would be a round trip. A survey makes five calls, beside the question
+// what the engine speaks.
+const channels = 6
 
 // Close ends the connection. Nothing on the host notices.
 func (h *Host) Close() {

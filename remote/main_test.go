@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -95,6 +96,7 @@ func (d *desk) command(args ...string) *exec.Cmd {
 type outcome struct {
 	stdout, stderr string
 	code           int
+	memory         int64 // bytes, at its most
 }
 
 // try runs a command to its end.
@@ -111,7 +113,8 @@ func (d *desk) try(args ...string) outcome {
 	defer stuck.Stop()
 	_ = cmd.Wait()
 	d.t.Logf("%s: %d after %v\n%s", strings.Join(args, " "), cmd.ProcessState.ExitCode(), time.Since(start).Round(time.Millisecond), stderr.String())
-	return outcome{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	used := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	return outcome{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode(), used.Maxrss << 10}
 }
 
 // replicate runs a command that must succeed, and returns its stdout.

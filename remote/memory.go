@@ -15,6 +15,7 @@ import (
 type memory struct {
 	Programs map[string]summed    `json:"programs,omitempty"` // by path
 	Limits   map[string]time.Time `json:"limits,omitempty"`   // engines that refused the limits of a container, by identity
+	APIs     map[string]string    `json:"apis,omitempty"`     // what engines spoke the last time, by identity
 }
 
 // summed is what a binary was when it was read.
@@ -103,4 +104,13 @@ func (h *Host) refusedLimits() bool {
 
 func (h *Host) rememberLimits() {
 	h.client.remember(func(m *memory) { m.Limits = with(m.Limits, h.identity(), h.client.Now()) })
+}
+
+// rememberedAPI is what the engine spoke the last time, "" if nobody knows.
+func (h *Host) rememberedAPI() string { return h.client.remembered().APIs[h.identity()] }
+
+func (h *Host) rememberAPI() {
+	if api := h.engine.API(); h.rememberedAPI() != api {
+		h.client.remember(func(m *memory) { m.APIs = with(m.APIs, h.identity(), api) })
+	}
 }

@@ -15,6 +15,7 @@ import (
 // A Note is what this machine remembers of a run that it started, beside the experiment: the file .replicate/runs/<id>.json of the project.
 type Note struct {
 	Target string `json:"target"`
+	Engine string `json:"engine,omitempty"` // which one the target led to
 	Offset int64  `json:"offset,omitempty"` // what of the log was shown
 	Due    bool   `json:"due,omitempty"`    // commits may wait there to be pulled
 }
@@ -34,6 +35,13 @@ func writeNote(p *project.Project, id replicate.ID, n Note) error {
 		return err
 	}
 	return repository.ReplaceFile(notePath(p, id), append(text, '\n'))
+}
+
+// note writes down how far this machine has come with a run.
+func (r *Run) note(due bool) error {
+	n := Notes(r.project)[r.ID]
+	n.Target, n.Offset, n.Due = r.facts.Target, r.log.offset(), due
+	return writeNote(r.project, r.ID, n)
 }
 
 func removeNote(p *project.Project, id replicate.ID) error {

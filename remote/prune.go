@@ -33,6 +33,7 @@ type Pruned struct {
 	What string // "run", "build", "pull", "environment", "program", "cache"
 	Name string
 	Size int64
+	Kept bool // it was not: it is due, and has commits that are nowhere else
 }
 
 // PruneOptions say what to remove from a host.
@@ -41,6 +42,7 @@ type PruneOptions struct {
 	Force  bool // also runs whose commits are nowhere else
 	// Gone reports whether an experiment was deleted: its run goes at once. nil: none was.
 	Gone func(replicate.ID) bool
+	Now  time.Time // zero for the clock of the engine
 }
 
 // Prune removes what is not needed any more of what has our labels. Whatever holds commits that are nowhere else stays. report is told each thing; what
@@ -50,7 +52,10 @@ func (h *Host) Prune(ctx context.Context, o PruneOptions, report func(Pruned)) e
 	if err != nil {
 		return err
 	}
-	p := &pruning{host: h, options: o, report: report, now: h.engine.Now()}
+	p := &pruning{host: h, options: o, report: report, now: o.Now}
+	if p.now.IsZero() {
+		p.now = h.engine.Now()
+	}
 	if err := p.containers(ctx, usage); err != nil {
 		return err
 	}
@@ -58,6 +63,34 @@ func (h *Host) Prune(ctx context.Context, o PruneOptions, report func(Pruned)) e
 		return err
 	}
 	return p.volumes(ctx, usage)
+}
+
+// tidyTime is how long the end of a run may be spent on earlier ones.
+const tidyTime = 200 * time.Millisecond
+
+// tidy does what Prune does to containers, beside the end of a run, for a moment and without counting bytes. What it returns waits for it.
+func (h *Host) tidy(ctx context.Context) (wait func()) {
+	ctx, cancel := context.WithTimeout(ctx, tidyTime)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer cancel()
+		list, err := h.engine.List(ctx, map[string]string{docker.LabelKind: ""})
+		if err != nil {
+			return
+		}
+		var usage docker.Usage
+		for _, s := range list {
+			usage.Containers = append(usage.Containers, docker.Used{Name: s.Name, Kind: s.Labels[docker.LabelKind], Labels: s.Labels, State: s})
+		}
+		p := &pruning{host: h, now: h.engine.Now(), report: func(r Pruned) {
+			if !r.Kept {
+				h.client.Say("removed %s %s from %s, which is older", r.What, r.Name, h.Name())
+			}
+		}}
+		_ = p.containers(ctx, usage) // another run goes on
+	}()
+	return func() { <-done }
 }
 
 type pruning struct {
@@ -97,7 +130,7 @@ func (p *pruning) containers(ctx context.Context, usage docker.Usage) error {
 		case c.Kind == docker.KindRun && age > startedFor:
 			err = p.unbegun(ctx, c)
 		case c.Kind == docker.KindBuild && age > builtFor && hasStopped(c.State), c.Kind == docker.KindPull && age > servedFor:
-			err = p.remove(ctx, Pruned{c.Kind, c.Name, c.Size}, func(ctx context.Context) error { return p.host.drop(ctx, c.Name) })
+			err = p.remove(ctx, Pruned{What: c.Kind, Name: c.Name, Size: c.Size}, func(ctx context.Context) error { return p.host.drop(ctx, c.Name) })
 		}
 		if err != nil {
 			return err
@@ -112,10 +145,14 @@ func (p *pruning) run(ctx context.Context, c docker.Used, old bool) error {
 	if err != nil {
 		return nil
 	}
-	if due, err := p.isDue(ctx, id, old); err != nil || !due {
+	due, err := p.isDue(ctx, id, old)
+	if err == nil && !due && old {
+		p.report(Pruned{What: c.Kind, Name: id.Short(), Size: c.Size, Kept: true})
+	}
+	if err != nil || !due {
 		return err
 	}
-	return p.remove(ctx, Pruned{c.Kind, id.Short(), c.Size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
+	return p.remove(ctx, Pruned{What: c.Kind, Name: id.Short(), Size: c.Size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
 }
 
 // unbegun removes a run whose supervisor waits for a job, of a client that did not come back.
@@ -127,7 +164,7 @@ func (p *pruning) unbegun(ctx context.Context, c docker.Used) error {
 	if err := p.host.hasJob(ctx, id); replicate.KindOf(err) != replicate.NotFound {
 		return err
 	}
-	return p.remove(ctx, Pruned{c.Kind, id.Short(), c.Size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
+	return p.remove(ctx, Pruned{What: c.Kind, Name: id.Short(), Size: c.Size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
 }
 
 // isDue reports whether a run that has ended can go: nothing of it is needed, and its commits are elsewhere.
@@ -145,7 +182,7 @@ func (p *pruning) isDue(ctx context.Context, id replicate.ID, old bool) (bool, e
 
 // isFetched reports whether everything that a stopped run recorded is elsewhere.
 func (h *Host) isFetched(ctx context.Context, id replicate.ID) (bool, error) {
-	_, err := h.engine.Stat(ctx, docker.RunName(id), docker.RunDir+"/"+job.FetchedName)
+	err := h.isAcknowledged(ctx, id)
 	if err == nil || replicate.KindOf(err) != replicate.NotFound {
 		return err == nil, err
 	}
@@ -157,7 +194,7 @@ func (h *Host) isFetched(ctx context.Context, id replicate.ID) (bool, error) {
 		return true, nil // it never had anything to record
 	}
 	s, err := h.State(ctx, id)
-	return err == nil && s.Phase == job.Exited && s.Unsent == (job.Unsent{}), err
+	return err == nil && s.Phase == job.Exited && isSent(s), err
 }
 
 // images removes environments that no container has had for long, but for the newest of each project.
@@ -169,7 +206,7 @@ func (p *pruning) images(ctx context.Context, usage docker.Usage) error {
 	newest := map[string]bool{}
 	for _, i := range list {
 		if i.Abandoned(p.now) {
-			if err := p.remove(ctx, Pruned{"program", i.Name, i.Size}, func(ctx context.Context) error { return p.host.engine.RemoveImage(ctx, i.Name) }); err != nil {
+			if err := p.remove(ctx, Pruned{What: "program", Name: i.Name, Size: i.Size}, func(ctx context.Context) error { return p.host.engine.RemoveImage(ctx, i.Name) }); err != nil {
 				return err
 			}
 		}
@@ -186,7 +223,7 @@ func (p *pruning) images(ctx context.Context, usage docker.Usage) error {
 			newest[project] = true
 			continue
 		}
-		if err := p.remove(ctx, Pruned{"environment", i.Name, i.Size}, func(ctx context.Context) error { return p.host.engine.RemoveImage(ctx, i.Name) }); err != nil {
+		if err := p.remove(ctx, Pruned{What: "environment", Name: i.Name, Size: i.Size}, func(ctx context.Context) error { return p.host.engine.RemoveImage(ctx, i.Name) }); err != nil {
 			return err
 		}
 	}

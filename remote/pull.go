@@ -3,74 +3,16 @@ package remote
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/replicate/replicate"
-	"github.com/replicate/replicate/remote/docker"
 	"github.com/replicate/replicate/remote/job"
 	"github.com/replicate/replicate/remote/ssh"
 	"github.com/replicate/replicate/storage"
-	"github.com/replicate/replicate/storage/pipe"
 	"github.com/replicate/replicate/storage/project"
 	"github.com/replicate/replicate/storage/recorder"
 	"github.com/replicate/replicate/storage/repository"
 )
-
-// serveArgv serves the repository of a run to whoever executes it.
-var serveArgv = []string{docker.ProgramPath, "supervise", "store", storageDir}
-
-// openStore opens the repository of a run for reading, in its container if that runs, else in one that is made for this.
-func (h *Host) openStore(ctx context.Context, id replicate.ID) (store *pipe.Store, closeAll func(), err error) {
-	c, err := h.engine.Inspect(ctx, docker.RunName(id))
-	if err != nil {
-		return nil, nil, err
-	}
-	url := "run://" + h.Name() + "/" + id.Short()
-	if c.Phase == docker.Running {
-		conn := h.execute(ctx, docker.RunName(id), serveArgv)
-		s := pipe.Open(conn, url)
-		return s, func() { s.Close() }, nil
-	}
-	return h.openStopped(ctx, c, id, url)
-}
-
-// openStopped starts a container beside the stopped one that serves its volume. It ends when nobody asks it for a while.
-func (h *Host) openStopped(ctx context.Context, c docker.State, id replicate.ID, url string) (*pipe.Store, func(), error) {
-	info, err := h.info(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	program, err := h.client.program(info.Arch)
-	if err == nil {
-		err = h.engine.Deliver(ctx, program)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	reader := docker.Container{
-		Name: fmt.Sprintf("replicate-pull-%s-%x", id, h.client.Now().UnixNano()), Image: c.Image, Argv: serveArgv, Network: "none",
-		Labels:  map[string]string{docker.LabelKind: docker.KindPull, docker.LabelExperiment: string(id)},
-		Volumes: []docker.Mount{{Volume: docker.RunName(id), Target: docker.RunDir, ReadOnly: true}, program.Mount()},
-	}
-	remove := func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTime)
-		defer cancel()
-		if err := h.engine.Remove(ctx, reader.Name); err != nil && !h.isDead() {
-			h.client.Warn(err)
-		}
-	}
-	if _, err := h.engine.Create(ctx, reader); err != nil {
-		return nil, nil, err
-	}
-	stream, err := h.attachAndStart(ctx, reader)
-	if err != nil {
-		remove()
-		return nil, nil, err
-	}
-	s := pipe.Open(newAttached(stream), url)
-	return s, func() { s.Close(); remove() }, nil
-}
 
 // Pull brings home what the repository of a run holds and the storage of the project does not, and the end of the experiment. It can be cut off at any moment and
 // begun again. settled means that the job has ended and everything is here.
@@ -85,19 +27,31 @@ func (h *Host) Pull(ctx context.Context, p *project.Project, id replicate.ID) (s
 	return h.pull(ctx, p, id, before, stopped)
 }
 
-// pull brings home what there is of a run that was like this before.
+// pull brings home what there is of a run that was like this before. If that is all, the host is told, and drops what was fetched: whoever is killed before that fetches
+// it again.
 func (h *Host) pull(ctx context.Context, p *project.Project, id replicate.ID, before job.State, stopped bool) (settled bool, err error) {
-	store, closeStore, err := h.openStore(ctx, id)
+	there, err := h.openStore(ctx, id)
 	if err != nil {
 		return false, err
 	}
-	defer closeStore()
+	defer there.close()
 	home, err := openHome(ctx, p)
 	if err != nil {
 		return false, err
 	}
+	if settled, err = pullFrom(ctx, there.store, p, home, id, before, stopped); err == nil && settled {
+		return true, there.forget(ctx)
+	}
+	if err != nil && before.Ended() && h.isAcknowledged(ctx, id) == nil { // another command was faster
+		return true, nil
+	}
+	return settled, err
+}
+
+// pullFrom copies what there is of a run that was like this before.
+func pullFrom(ctx context.Context, store storage.Store, p *project.Project, home *repository.Repository, id replicate.ID, before job.State, stopped bool) (settled bool, err error) {
 	from, err := repository.Open(ctx, store)
-	if replicate.KindOf(err) == replicate.NotFound && stopped && before.Ended() { // it never got as far as recording anything
+	if replicate.KindOf(err) == replicate.NotFound && stopped && before.Ended() { // it never got as far as recording anything, or all of it was fetched
 		return true, conclude(ctx, home, id, before)
 	}
 	if err != nil {
@@ -215,15 +169,16 @@ func (p *pulling) stop() {
 // uploadLook is how often a supervisor is asked how its uploads get on.
 const uploadLook = 100 * time.Millisecond
 
-// awaitUpload waits a while for what a run sends to a bucket, and says what is still on its way then. It goes on without us.
-func (r *Run) awaitUpload(ctx context.Context) error {
+// awaitUpload waits a while for what a run sends to a bucket, and says what is still on its way then. It goes on without us; left says that it does not: its
+// container has stopped.
+func (r *Run) awaitUpload(ctx context.Context) (left bool, err error) {
 	waiting, cancel := context.WithTimeout(ctx, r.client.ExitWait)
 	defer cancel()
 	var last job.State
 	for r.host != nil {
 		state, stopped, err := r.at.state(waiting, r.ID)
 		if waiting.Err() == nil && (err != nil || stopped || state.Phase == job.Exited) {
-			return err
+			return err == nil && stopped && !isSent(state), err
 		}
 		if err == nil {
 			last = state
@@ -237,9 +192,9 @@ func (r *Run) awaitUpload(ctx context.Context) error {
 			r.client.Say("%s (%s) on the way to %s; replicate ps shows how it gets on", plural(int64(last.Unsent.Commits), "commit"),
 				r.client.Size(last.Unsent.Bytes), r.project.StorageURL)
 		}
-		return nil
+		return false, nil
 	}
-	return nil
+	return false, nil
 }
 
 // homePatience is how long an ended run may be out of reach before its commits are left to replicate pull.
@@ -274,12 +229,15 @@ func (r *Run) bringHome(ctx context.Context, end job.State) (settled bool, err e
 
 // finish brings the rest home and closes what this machine has of the run.
 func (r *Run) finish(ctx context.Context, end job.State) error {
+	if r.host != nil {
+		defer r.host.tidy(ctx)()
+	}
 	if !r.pulls() {
-		err := errors.Join(r.awaitUpload(ctx), removeNote(r.project, r.ID))
-		if r.host != nil && end.Status == replicate.Crashed {
-			err = errors.Join(err, r.host.sayCrashed(ctx, r.project, r.ID))
+		left, err := r.awaitUpload(ctx)
+		if left = left || r.host != nil && end.ExitCode == ExitBroken; err != nil || !left {
+			return errors.Join(err, removeNote(r.project, r.ID))
 		}
-		return err
+		return r.sendLeft(ctx)
 	}
 	settled, err := r.bringHome(ctx, end)
 	if r.session != nil {
@@ -291,22 +249,9 @@ func (r *Run) finish(ctx context.Context, end job.State) error {
 		if openErr == nil {
 			openErr = conclude(ctx, home, r.ID, end)
 		}
-		return errors.Join(err, openErr, writeNote(r.project, r.ID, Note{Target: r.facts.Target, Offset: r.log.offset(), Due: true}))
+		return errors.Join(err, openErr, r.note(true))
 	}
-	return errors.Join(r.host.acknowledge(ctx, r.ID), removeNote(r.project, r.ID))
-}
-
-// sayCrashed ends the experiment of a run in a bucket if its supervisor was killed, and cannot.
-func (h *Host) sayCrashed(ctx context.Context, p *project.Project, id replicate.ID) error {
-	s, stopped, err := h.state(ctx, id)
-	if err != nil || !stopped || s.Status != replicate.Crashed {
-		return err
-	}
-	home, err := openHome(ctx, p)
-	if err != nil {
-		return err
-	}
-	return conclude(ctx, home, id, s)
+	return removeNote(r.project, r.ID)
 }
 
 // Fetch is Pull for somebody who does not follow the run: once everything is here the host is told, and this machine forgets what it noted. A run whose start
@@ -317,11 +262,11 @@ func (h *Host) Fetch(ctx context.Context, p *project.Project, id replicate.ID) (
 		return !begun, err
 	}
 	if !Pulls(p) {
-		return false, h.sayCrashed(ctx, p, id)
+		return h.sendLeft(ctx, p, id, sendPatience)
 	}
 	settled, err = h.Pull(ctx, p, id)
 	if err != nil || !settled {
 		return settled, err
 	}
-	return true, errors.Join(h.acknowledge(ctx, id), removeNote(p, id))
+	return true, removeNote(p, id)
 }

@@ -1,13 +1,10 @@
 package remote_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/replicate/replicate/remote/remotetest"
 )
 
 // heavy commits files that nothing compresses.
@@ -145,38 +142,4 @@ func TestOneConnectionPerCommand(t *testing.T) {
 	count("run -d")
 	d.replicate("pull")
 	count("pull")
-}
-
-// holding shows which GPU it has, and waits for the file "go".
-const holding = `import os, time
-print("has", os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
-while not os.path.exists("go"):
-    time.sleep(0.01)
-`
-
-// TestGPUIsLeasedToOne lets two runs want the only GPU. The second waits and says for whom, and gets it when the first is killed.
-func TestGPUIsLeasedToOne(t *testing.T) {
-	d := newDesk(t)
-	host := d.lab.Hosts[0]
-	host.GPUs(t, 1)
-	d.write("hold.py", holding)
-	first := d.begin("run", "-H", "rh1", "--gpus", "1", "hold.py")
-	holder := first.id()
-	first.prints("has " + remotetest.GPU(0) + "\n")
-	second := d.begin("run", "-H", "rh1", "--gpus", "1", "hold.py")
-	waiter := second.id()
-	second.says(holder[:7])
-	d.within(time.Minute, "ps says that it waits", func() bool { return strings.Contains(d.replicate("ps"), "waiting") })
-	if out := second.out(); out != "" {
-		t.Errorf("the one that waits prints %q", out)
-	}
-	host.Run(t, "kill", "-9", strings.TrimSpace(host.Docker(t, "inspect", "-f", "{{.State.Pid}}", "replicate-run-"+holder)))
-	second.prints(fmt.Sprintf("has %s\n", remotetest.GPU(0)))
-	d.inside(host, waiter, "touch", "go")
-	if code := second.wait(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	if code := first.wait(); code != 137 {
-		t.Errorf("exit code of the killed one: %d", code)
-	}
 }

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"archive/tar"
 	"context"
 	"fmt"
 	"io"
@@ -10,20 +9,13 @@ import (
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/remote/code"
-	"github.com/replicate/replicate/remote/docker"
-	"github.com/replicate/replicate/remote/job"
 )
 
 const (
-	// A small tree goes in one archive before the container starts; for a larger one it pays to ask first what is there already.
-	smallBytes = 2 << 20
-	smallFiles = 2000
 	// warnBytes is from where a person is told that much is about to travel, and askBytes from where there is a question.
 	warnBytes = 100 << 20
 	askBytes  = 1 << 30
 )
-
-func isSmall(t *code.Tree) bool { return t.Bytes < smallBytes && t.Files < smallFiles }
 
 // scan looks at the working directory, and asks before much of it travels.
 func (c *Client) scan(ctx context.Context, j Job) (*code.Tree, error) {
@@ -49,27 +41,6 @@ func (c *Client) scan(ctx context.Context, j Job) (*code.Tree, error) {
 		err = replicate.Errorf(replicate.Conflict, "nothing was sent").WithHint(".replicateignore keeps out what the job does not need")
 	}
 	return tree, err
-}
-
-// putCode sends the working directory as an archive, before the container is started.
-func (r *Run) putCode(ctx context.Context, tree *code.Tree, spec job.Spec) error {
-	from, to := io.Pipe()
-	var report code.Report
-	go func() {
-		w := tar.NewWriter(to)
-		var err error
-		report, err = tree.Tar(ctx, w, codeName, code.Owner{UID: spec.UID, GID: spec.GID})
-		if err == nil {
-			err = w.Close()
-		}
-		to.CloseWithError(err)
-	}()
-	err := r.host.engine.PutArchive(ctx, docker.RunName(r.ID), docker.RunDir, from)
-	from.CloseWithError(err)
-	if err == nil {
-		r.client.saySent(report, tree)
-	}
-	return err
 }
 
 // sendCode sends what the host lacks of the working directory, to a supervisor that has its job.

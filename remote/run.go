@@ -71,11 +71,11 @@ func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 	opened := make(chan error, 1)
 	var found survey
 	go func() { // what takes a moment goes on beside what takes a round trip
-		host, err := c.openFor(looking, j)
-		if err == nil {
+		host, said, err := c.openFor(looking, j, plan)
+		if host != nil {
 			r.setHost(host)
-			found, err = host.survey(looking, j, plan)
 		}
+		found = said
 		opened <- err
 	}()
 	tree, err := c.scan(ctx, j)
@@ -133,17 +133,15 @@ func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree, found survey) 
 	if err != nil {
 		return err
 	}
-	if !isSmall(tree) {
-		container.Argv = append(container.Argv, "--code", codeDir, "--chunks", chunksDir, "--owner", fmt.Sprintf("%d:%d", spec.UID, spec.GID))
-	}
+	container.Argv = append(container.Argv, "--code", codeDir, "--chunks", chunksDir, "--owner", fmt.Sprintf("%d:%d", spec.UID, spec.GID))
 	if r.host.conn != nil && r.host.socket != "" {
 		r.host.conn.Prepare(r.host.socket, streams)
 	}
-	if _, err := r.host.engine.Create(ctx, container); err != nil {
+	if err := writeNote(r.project, r.ID, Note{Target: r.facts.Target, Engine: r.host.identity()}); err != nil {
 		return err
 	}
-	if isSmall(tree) {
-		err = r.putCode(ctx, tree, spec)
+	if _, err := r.host.engine.Create(ctx, container); err != nil {
+		return err
 	}
 	for again := true; again && err == nil; {
 		again, err = r.start(ctx, j, container, tree, spec)
@@ -152,28 +150,28 @@ func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree, found survey) 
 		return err
 	}
 	r.client.Say("Running '%s' as %s...", commandText(j.Command), r.ID.Short())
-	go r.log.takeEcho(r.output.out) // what the supervisor prints first comes that way
+	if !j.Detach {
+		go r.log.takeEcho(r.output.out) // what the supervisor prints first comes that way
+	}
 	return r.handedOver(ctx)
 }
 
 // streams are opened beside the calls of a start: to the supervisor, and from its log.
 const streams = 2
 
-// start attaches to the container and starts it, and tells its supervisor meanwhile what that has to know: the engine keeps it until somebody reads.
-// After again nobody will: the container was made anew.
+// start starts the container, and tells its supervisor meanwhile what that has to know. After again nobody was told: the container was made anew.
 func (r *Run) start(ctx context.Context, j Job, c docker.Container, tree *code.Tree, spec job.Spec) (again bool, err error) {
-	if r.stream, err = r.host.engine.Attach(context.WithoutCancel(ctx), c.Name); err != nil {
-		return false, err
-	}
-	r.output = newAttached(r.stream)
 	telling, stop := context.WithCancel(ctx)
 	defer stop()
 	told := make(chan error, 1)
 	tell := func() { told <- r.tell(telling, j, tree, spec) }
-	if len(c.Ports) == 0 {
-		go tell()
-	}
-	if again, err = r.host.engine.Start(ctx, c); again {
+	again, err = r.host.engine.StartAttached(ctx, c, func(s *docker.Stream) {
+		r.stream, r.output = s, newAttached(s)
+		if len(c.Ports) == 0 {
+			go tell()
+		}
+	})
+	if again {
 		r.host.rememberLimits()
 	}
 	if err == nil && !again && len(c.Ports) > 0 { // a job begins when its ports can be reached
@@ -185,14 +183,16 @@ func (r *Run) start(ctx context.Context, j Job, c docker.Container, tree *code.T
 		return false, <-told
 	}
 	stop()
-	r.output.Close()
+	if r.output != nil {
+		r.output.Close()
+	}
 	return again, err
 }
 
 // tell sends the supervisor its job, and what the host lacks of the working directory.
 func (r *Run) tell(ctx context.Context, j Job, tree *code.Tree, spec job.Spec) error {
 	err := r.hand(ctx, j, spec)
-	if err == nil && !isSmall(tree) {
+	if err == nil {
 		err = r.sendCode(ctx, tree, r.output)
 	}
 	return err
@@ -274,7 +274,7 @@ func (r *Run) Close() {
 // Leave lets go of a job that goes on. With local storage nobody here hears of it then.
 func (r *Run) Leave(ctx context.Context) error {
 	defer r.Close()
-	err := writeNote(r.project, r.ID, Note{Target: r.facts.Target, Offset: r.log.offset(), Due: r.pulls()})
+	err := r.note(r.pulls())
 	if r.session == nil {
 		return err
 	}

@@ -2,34 +2,21 @@ package remote
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"time"
-
-	"github.com/replicate/replicate/remote/docker"
-	"github.com/replicate/replicate/remote/job"
 )
 
 // renewEvery is how often it is looked whether credentials have changed: those that end live for a quarter of an hour at least.
 const renewEvery = 5 * time.Minute
 
-// sendSecrets sends the secrets of now by the supervisor's stdin, which is in no file and no list of processes.
+// sendSecrets sends the secrets of now to the supervisor.
 func (r *Run) sendSecrets(ctx context.Context) error {
 	found, err := r.secrets(ctx)
 	if err != nil {
 		return err
 	}
-	line, err := job.Line{Secrets: &found}.Encode()
-	if err != nil {
-		return err
-	}
-	stream, err := r.currentHost().engine.Attach(ctx, docker.RunName(r.ID))
-	if err != nil {
-		return err
-	}
 	r.sent = found
-	_, err = stream.Write(line)
-	return errors.Join(err, stream.Close())
+	return r.currentHost().giveSecrets(ctx, r.ID, found)
 }
 
 // renew sends credentials of a bucket again whenever they have changed, as long as the run is followed.

@@ -1,10 +1,14 @@
 package remote_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/replicate/replicate/storage/storagetest/require"
 )
 
 // TestServersThatForbidThings runs a job on a host whose sshd, shell or engine is not as one wishes: it works all the same, or the error says what to do.
@@ -47,6 +51,30 @@ func TestServersThatForbidThings(t *testing.T) {
 	}
 }
 
+// TestEngineThatSpeaksAnotherVersion has a command find an engine that speaks less, or more, than it is remembered to.
+func TestEngineThatSpeaksAnotherVersion(t *testing.T) {
+	d := newDesk(t)
+	memory := filepath.Join(d.home, "cache", "replicate", "remote.json")
+	apis := regexp.MustCompile(`"apis":\{[^}]*":"(1\.[0-9]+)"\}`)
+	version := ""
+	for _, remembered := range []string{"", "1.56", "1.40"} {
+		text, _ := os.ReadFile(memory)
+		if remembered != "" {
+			d.must(os.WriteFile(memory, bytes.ReplaceAll(text, []byte(`"`+version+`"`), []byte(`"`+remembered+`"`)), 0o600))
+		}
+		if o := d.try("run", "-H", "rh1", "echo", "hello"); o.code != 0 || o.stdout != "hello\n" {
+			t.Errorf("after %q: exit code %d, stdout %q", remembered, o.code, o.stdout)
+		}
+		text, err := os.ReadFile(memory)
+		d.must(err)
+		found := apis.FindSubmatch(text)
+		if found == nil || version != "" && string(found[1]) != version {
+			t.Fatalf("after %q this is remembered, not %s: %s", remembered, version, text)
+		}
+		version = string(found[1])
+	}
+}
+
 func TestShellsThatTalk(t *testing.T) {
 	d := newDesk(t)
 	host := d.lab.Hosts[0]
@@ -59,6 +87,34 @@ func TestShellsThatTalk(t *testing.T) {
 	host.SSHD(t, "DisableForwarding yes")
 	if o := d.try("run", "-H", "rh1", "echo", "hello"); o.code != 0 || o.stdout != "hello\n" {
 		t.Errorf("without forwarding: exit code %d, stdout %q", o.code, o.stdout)
+	}
+}
+
+// TestShellsThatAreNoShOfPOSIX runs jobs for somebody whose login shell has a language of its own.
+func TestShellsThatAreNoShOfPOSIX(t *testing.T) {
+	for _, shell := range []string{"fish", "tcsh"} {
+		t.Run(shell, func(t *testing.T) {
+			program := require.Program(t, shell)
+			d := newDesk(t)
+			host := d.lab.Hosts[0]
+			login := func(shell string) { host.Run(t, "sed", "-i", "/^dev:/s#:[^:]*$#:"+shell+"#", "/etc/passwd") }
+			login(program)
+			t.Cleanup(func() { login("/bin/bash") })
+			host.Run(t, "mkdir", "-p", "/home/dev/data")
+			host.Run(t, "chown", "dev", "/home/dev/data")
+			for _, options := range [][]string{nil, {"DisableForwarding yes"}} {
+				if options != nil {
+					host.SSHD(t, options...)
+				}
+				o := d.try("run", "-H", "rh1", "-m", "/home/dev/data:/data:rw", "sh", "-c", "echo hello; id -u >/data/who")
+				if o.code != 0 || o.stdout != "hello\n" {
+					t.Errorf("%v: exit code %d, stdout %q", options, o.code, o.stdout)
+				}
+				if who := host.Run(t, "sh", "-c", "cat /home/dev/data/who; rm /home/dev/data/who"); who != "10781\n" {
+					t.Errorf("%v: the job runs as %s", options, who)
+				}
+			}
+		})
 	}
 }
 

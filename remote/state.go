@@ -82,6 +82,7 @@ func (h *Host) stateOfStopped(ctx context.Context, c docker.State, id replicate.
 	if s.Ended() || c.Phase == docker.Created {
 		return s, nil
 	}
+	s.Unsent.Records = max(1, s.Unsent.Records) // that it has ended
 	s.Status, s.Phase, s.ExitCode, s.OOM, s.Finished = replicate.Crashed, job.Exited, c.ExitCode, s.OOM || c.OOMKilled, c.Finished
 	switch {
 	case c.OOMKilled:

@@ -56,6 +56,19 @@ func (t *terminal) types(keys string) {
 	t.d.must(err)
 }
 
+// TestMuchIsAskedAbout sends more than a gigabyte only if somebody says so.
+func TestMuchIsAskedAbout(t *testing.T) {
+	d := newDesk(t)
+	d.write("large.bin", "")
+	d.must(os.Truncate(filepath.Join(d.dir, "large.bin"), 1200<<20))
+	run := d.terminal("run", "-H", "rh1", "true")
+	run.prints("Send them?")
+	run.types("n\n")
+	if code := run.wait(); code != 125 || !strings.Contains(run.out(), "nothing was sent") {
+		t.Errorf("exit code %d\n%s", code, run.out())
+	}
+}
+
 // ticking prints numbers until it is stopped; with an argument it cannot be asked to.
 const ticking = `import signal, sys, time
 if len(sys.argv) > 1:

@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/replicate/replicate"
@@ -18,6 +19,9 @@ const (
 	// hedgeShare is how many reads there are for each that is asked for twice, at least. On a line that is full all reads are slow, and asking
 	// twice makes it fuller.
 	hedgeShare = 20
+	// largeRead is the size from which a read is asked for twice only if no other read gets anything meanwhile: else the line is full, all reads
+	// on it are slow to begin, and what comes of the one that is given up is carried for nothing.
+	largeRead = 1 << 20
 	// remembered is how many answers the running median is of.
 	remembered = 63
 )
@@ -28,6 +32,8 @@ type answers struct {
 	times [remembered]time.Duration
 	n     int // how many were noted
 	twice int // how many were asked for twice
+
+	received atomic.Int64 // bytes of all reads
 }
 
 func (a *answers) note(d time.Duration) {
@@ -67,9 +73,9 @@ type answer struct {
 	from int // the number of the request
 }
 
-// hedge opens an object by whichever of two requests answers first. The second one is made only when the first is slow. The caller
-// calls end when it is done with the body.
-func (r *retrier) hedge(ctx context.Context, open func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, context.CancelFunc, error) {
+// hedge opens n bytes of an object, all if n < 0, by whichever of two requests answers first. The second one is made only when the first is slow. The
+// caller calls end when it is done with the body.
+func (r *retrier) hedge(ctx context.Context, n int64, open func(context.Context) (io.ReadCloser, error)) (io.ReadCloser, context.CancelFunc, error) {
 	answers, decided := make(chan answer), make(chan struct{})
 	defer close(decided)
 	var ends []context.CancelFunc
@@ -88,14 +94,18 @@ func (r *retrier) hedge(ctx context.Context, open func(context.Context) (io.Read
 			}
 		}()
 	}
-	began := time.Now()
+	began, received := time.Now(), r.answers.received.Load()
 	ask()
-	slow := time.NewTimer(r.answers.patience())
+	patience := r.answers.patience()
+	slow := time.NewTimer(patience)
 	defer slow.Stop()
 	for failures := 0; ; {
 		select {
 		case <-slow.C:
-			if r.answers.spend() {
+			if now := r.answers.received.Load(); now > received && (n < 0 || n >= largeRead) {
+				received = now
+				slow.Reset(patience)
+			} else if r.answers.spend() {
 				ask()
 			}
 		case a := <-answers:

@@ -49,6 +49,14 @@ func CreateBucket(ctx context.Context, s Store) error {
 	return b.CreateBucket(ctx)
 }
 
+// Expect tells a store that about n requests will soon come at the same time, so that they do not wait for connections one by one. It does nothing by
+// itself: the next request does.
+func Expect(s Store, n int) {
+	if e, ok := find[interface{ Expect(int) }](s); ok {
+		e.Expect(n)
+	}
+}
+
 // CredentialsOf returns what a process on another machine needs to use a store as this one does: variables of its environment, by name. They are secrets, and some
 // end after a while. A store that needs none has none.
 func CredentialsOf(ctx context.Context, s Store) (map[string]string, error) {

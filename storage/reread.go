@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"sync/atomic"
 )
 
 // headSize is how much of an object Get reads before it returns: what is smaller is read whole, again from the beginning if need be.
@@ -26,12 +27,12 @@ func (r *retrier) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 func (r *retrier) getOnce(ctx context.Context, open func(context.Context) (io.ReadCloser, error), n int64, t *try) (io.ReadCloser, error) {
 	defer r.slot(ctx)()
 	w := r.policy.watch(ctx)
-	body, end, err := r.hedge(w.ctx, open)
+	body, end, err := r.hedge(w.ctx, n, open)
 	if err != nil {
 		defer w.end()
 		return nil, w.judge(err)
 	}
-	head, more, err := readHead(body, n, w)
+	head, more, err := readHead(body, n, w, &r.answers.received)
 	if err != nil || !more {
 		defer w.end()
 		defer end()
@@ -39,11 +40,12 @@ func (r *retrier) getOnce(ctx context.Context, open func(context.Context) (io.Re
 		return io.NopCloser(bytes.NewReader(head)), w.judge(err)
 	}
 	w.pause()
-	return &rereader{ctx: ctx, try: t, watch: w, end: end, first: body, body: body, head: head, at: int64(len(head))}, nil
+	return &rereader{ctx: ctx, try: t, watch: w, end: end, first: body, body: body, head: head, at: int64(len(head)), received: &r.answers.received}, nil
 }
 
-// readHead reads up to headSize of a body that has n bytes, if n ≥ 0, or more. more is whether it did not see the end.
-func readHead(body io.Reader, n int64, w *watch) (head []byte, more bool, err error) {
+// readHead reads up to headSize of a body that has n bytes, if n ≥ 0, or more, and adds to received what it gets. more is whether it did not see the
+// end.
+func readHead(body io.Reader, n int64, w *watch, received *atomic.Int64) (head []byte, more bool, err error) {
 	size := int64(4 << 10) // most objects of an unknown size are records
 	if n >= 0 {
 		size = min(n+1, headSize) // one more, to see the end without growing
@@ -55,6 +57,7 @@ func readHead(body io.Reader, n int64, w *watch) (head []byte, more bool, err er
 		w.tick()
 		n, err := body.Read(head[len(head):min(cap(head), headSize)])
 		head = head[:len(head)+n]
+		received.Add(int64(n))
 		if err == io.EOF {
 			return head, false, nil
 		}
@@ -75,6 +78,8 @@ type rereader struct {
 	body  io.ReadCloser
 	head  []byte // read and not yet given
 	at    int64  // read, head included
+
+	received *atomic.Int64 // bytes of all reads
 }
 
 func (r *rereader) Read(p []byte) (int, error) {
@@ -88,6 +93,7 @@ func (r *rereader) Read(p []byte) (int, error) {
 		n, err := r.body.Read(p)
 		r.watch.pause()
 		r.at += int64(n)
+		r.received.Add(int64(n))
 		if n > 0 {
 			r.try.progress()
 			return n, nil // an error comes again

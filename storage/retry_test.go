@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -217,6 +218,84 @@ func TestFewReadsAreAskedForTwice(t *testing.T) {
 		}
 		if calls < 101 || calls > 106 {
 			t.Errorf("100 reads were %d requests", calls)
+		}
+	})
+}
+
+// A narrow store has one object that takes its time to come, and others whose first read is slow to begin.
+type narrow struct {
+	storage.Store
+
+	mu   sync.Mutex // guards gets
+	gets map[string]int
+}
+
+func (s *narrow) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
+	s.mu.Lock()
+	s.gets[key]++
+	wait := 5 * time.Second
+	if key == "coming" || key == "quick" || s.gets[key] > 1 {
+		wait = 10 * time.Millisecond
+	}
+	s.mu.Unlock()
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	body, err := s.Store.Get(ctx, key, off, n)
+	if key == "coming" {
+		body = &dripping{body}
+	}
+	return body, err
+}
+
+// A dripping body gives 32 KiB every tenth of a second.
+type dripping struct{ io.ReadCloser }
+
+func (d *dripping) Read(p []byte) (int, error) {
+	time.Sleep(100 * time.Millisecond)
+	return d.ReadCloser.Read(p[:min(len(p), 32<<10)])
+}
+
+// TestLargeReadsAreNotAskedForTwiceOnAFullLine has reads wait while another one gets its bytes: a large one goes on waiting, a small one does not.
+func TestLargeReadsAreNotAskedForTwiceOnAFullLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := &narrow{Store: mem.New("", time.Now), gets: map[string]int{}}
+		for _, key := range []string{"quick", "coming", "small", "large", "alone"} {
+			storagetest.Put(t, inner.Store, key, make([]byte, 1<<20))
+		}
+		s := storage.Retry(inner, storage.Person)
+		read := func(key string, n int64) time.Duration {
+			begin := time.Now()
+			body, err := s.Get(t.Context(), key, 0, n)
+			if err == nil {
+				_, err = io.Copy(io.Discard, body)
+				body.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			return time.Since(begin)
+		}
+		for range 100 { // of which few may be asked for twice
+			read("quick", 1)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			read("coming", -1) // which takes 10 s
+		}()
+		time.Sleep(time.Second)
+		if took := read("small", 1000); took > 2*time.Second || inner.gets["small"] != 2 {
+			t.Errorf("a small read took %v and %d requests", took, inner.gets["small"])
+		}
+		if took := read("large", 1<<20); took != 5*time.Second || inner.gets["large"] != 1 {
+			t.Errorf("a large read took %v and %d requests", took, inner.gets["large"])
+		}
+		<-done
+		if took := read("alone", 1<<20); took > 2*time.Second || inner.gets["alone"] != 2 {
+			t.Errorf("one that is alone took %v and %d requests", took, inner.gets["alone"])
 		}
 	})
 }

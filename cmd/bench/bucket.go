@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -112,16 +113,42 @@ func (f *far) atLink(n int64, percent int64) string {
 func (f *far) counting(contenders ...contender) []contender {
 	for i, c := range contenders {
 		contenders[i].run = func(round int) error {
-			requests, _ := f.proxy.Requests()
+			f.proxy.Exchanges()
 			up, back := f.proxy.Carried()
 			err := c.run(round)
-			requestsNow, _ := f.proxy.Requests()
+			all := f.proxy.Exchanges()
 			upNow, backNow := f.proxy.Carried()
-			f.did[c.name] = fmt.Sprintf("%d requests, %s up, %s down", requestsNow-requests, amount(upNow-up), amount(backNow-back))
+			f.did[c.name] = fmt.Sprintf("%d requests in %s, %s up, %s down", len(all), trips(all), amount(upNow-up), amount(backNow-back))
+			f.explain(c.name, all)
 			return err
 		}
 	}
 	return contenders
+}
+
+// trips is how many round trips followed one another, those for connections included.
+func trips(all []badnet.Exchange) string {
+	n := badnet.Trips(all)
+	if n == 1 {
+		return "1 round trip"
+	}
+	return fmt.Sprintf("%d round trips", n)
+}
+
+// explain prints what was asked for, and when, if that is wanted.
+func (f *far) explain(name string, all []badnet.Exchange) {
+	if !f.verbose || len(all) == 0 {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "%s:\n", name)
+	since := func(t time.Time) time.Duration { return t.Sub(all[0].Came).Round(time.Millisecond) }
+	for _, e := range all {
+		opened := ""
+		if !e.Dialled.IsZero() {
+			opened = fmt.Sprintf(", by a connection dialled at %v", since(e.Dialled))
+		}
+		fmt.Fprintf(os.Stderr, "%8v %8v  %s %s%s\n", since(e.Came), since(e.Answered), e.Request, e.Range, opened)
+	}
 }
 
 func amount(n int64) string {
@@ -174,7 +201,22 @@ func (f *far) direct(run func() error) error {
 }
 
 // forget makes this machine one that never saw the bucket.
-func (f *far) forget() error { return f.clear("cache", ".cache") }
+func (f *far) forget() error { return f.putAway("cache", ".cache") }
+
+// putAway makes paths free without deleting anything: ext4 passes over each inode that was deleted in the last minute when it makes a file, and
+// after two trees that takes longer than all else of a checkout. A new machine has deleted nothing.
+func (f *far) putAway(names ...string) error {
+	away, err := os.MkdirTemp(f.dir, "away-")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := os.Rename(f.path(name), filepath.Join(away, filepath.Base(name))); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
 
 // uploaded records a commit of a project, and sends it without the link.
 func (f *far) uploaded(dir string) error {
@@ -278,13 +320,14 @@ func (f *far) commits(here, there string) error {
 
 // emptyPrefix points a project to a new repository, which exists.
 func (f *far) emptyPrefix(dir string, round int) error {
-	if err := os.RemoveAll(filepath.Join(dir, ".replicate")); err != nil {
+	here, err := filepath.Rel(f.dir, filepath.Join(dir, ".replicate"))
+	if err != nil {
+		return err
+	}
+	if err := f.putAway(here, "seed"); err != nil {
 		return err
 	}
 	seed := f.path("seed")
-	if err := os.RemoveAll(seed); err != nil {
-		return err
-	}
 	prefix := fmt.Sprintf("tree-%d", round)
 	if err := f.project(seed, prefix); err != nil {
 		return err
@@ -303,7 +346,7 @@ func (f *far) restic(round int) string {
 func (f *far) checkouts(project string) error {
 	last := f.rounds - 1
 	contenders := []contender{{"replicate", func(int) error {
-		if err := f.clear("out"); err != nil {
+		if err := f.putAway("out"); err != nil {
 			return err
 		}
 		return f.forget()

@@ -21,8 +21,9 @@ func main() {
 	link := flag.Int64("link", 125, "`MB/S` that the link to the bucket carries each way; a machine that is busy carries less than 1 Gbit/s")
 	dir := flag.String("dir", "", "work below `DIR` instead of the temporary directory")
 	binary := flag.String("binary", "bin/replicate", "the `FILE` to measure")
+	verbose := flag.Bool("v", false, "print every request to a bucket, when it came and when its answer began")
 	flag.Parse()
-	if err := bench(*rounds, *only, *dir, *binary, *link*1_000_000); err != nil {
+	if err := bench(*rounds, *only, *dir, *binary, *link*1_000_000, *verbose); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
 	}
@@ -30,12 +31,13 @@ func main() {
 
 // A lab is where the measurements are made.
 type lab struct {
-	dir    string
-	binary string // absolute
-	rounds int
-	link   int64  // bytes a second to a bucket
-	caches string // of the user
-	rows   []row
+	dir     string
+	binary  string // absolute
+	rounds  int
+	link    int64  // bytes a second to a bucket
+	caches  string // of the user
+	verbose bool
+	rows    []row
 }
 
 // A row is one line of the table.
@@ -44,7 +46,7 @@ type row struct {
 	peers           []string
 }
 
-func bench(rounds int, only, dir, binary string, link int64) error {
+func bench(rounds int, only, dir, binary string, link int64, verbose bool) error {
 	abs, err := filepath.Abs(binary)
 	if err != nil {
 		return err
@@ -60,7 +62,7 @@ func bench(rounds int, only, dir, binary string, link int64) error {
 	defer os.RemoveAll(dir)
 	os.Setenv("HOME", dir) // caches and indexes of the peers and of ours stay out of the user's
 	os.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
-	l := &lab{dir: dir, binary: abs, rounds: rounds, link: link, caches: caches}
+	l := &lab{dir: dir, binary: abs, rounds: rounds, link: link, caches: caches, verbose: verbose}
 	for _, group := range []struct {
 		name string
 		run  func(*lab) error

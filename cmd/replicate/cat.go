@@ -25,6 +25,11 @@ func catCommand(w *world) *cli.Command {
 			if err := wantArgs(c, 1, -1, "ID:PATH"); err != nil {
 				return err
 			}
+			var refs []string
+			for _, arg := range c.Args().Slice() {
+				ref, _, _ := strings.Cut(arg, ":")
+				refs = append(refs, ref)
+			}
 			return w.with(c, func(s *session) error {
 				for _, arg := range c.Args().Slice() {
 					e, err := s.file(arg)
@@ -36,7 +41,7 @@ func catCommand(w *world) *cli.Command {
 					}
 				}
 				return nil
-			})
+			}, refs...)
 		},
 	}
 }

@@ -33,7 +33,7 @@ func checkoutCommand(w *world) *cli.Command {
 			if err := wantArgs(c, 1, 1, "ID"); err != nil {
 				return err
 			}
-			return w.with(c, func(s *session) error { return s.checkout(c) })
+			return w.with(c, func(s *session) error { return s.checkout(c) }, c.Args().First())
 		},
 	}
 }

@@ -64,7 +64,7 @@ func (w *world) copy(ctx context.Context, c *cli.Context) error {
 			return err
 		}
 	}
-	from, _, err := w.openRepository(ctx, urls[0], storage.Person.Patience, p.Cache)
+	from, _, err := w.openRepository(ctx, urls[0], storage.Person.Patience, p.Cache, nil)
 	if err != nil {
 		return err
 	}

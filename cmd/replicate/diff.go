@@ -58,7 +58,7 @@ func diffCommand(w *world) *cli.Command {
 					}
 					return nil
 				})
-			})
+			}, ids...)
 		},
 	}
 }

@@ -31,6 +31,7 @@ func commands(w *world) []*cli.Command {
 		catCommand(w),
 		checkCommand(w),
 		copyCommand(w),
+		exportCommand(w),
 		rmCommand(w),
 		gcCommand(w),
 		duCommand(w),
@@ -49,10 +50,12 @@ func commands(w *world) []*cli.Command {
 		pruneCommand(w),
 		uploadCommand(w),
 		recordCommand(w),
+		completionCommand(w),
 		versionCommand(w),
 		mountProcessCommand(w),
 		uploaderCommand(w),
 		superviseCommand(w),
+		completeCommand(w),
 	}
 }
 

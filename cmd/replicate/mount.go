@@ -157,7 +157,7 @@ func mountProcessCommand(w *world) *cli.Command {
 		Hidden: true,
 		Action: func(c *cli.Context) error {
 			return fs.Process(context.Background(), c.Args().First(), func(ctx context.Context, o fs.Options) (fs.View, error) {
-				r, _, err := w.openRepository(ctx, o.Storage, mountPatience, func(string) string { return o.IndexDir })
+				r, _, err := w.openRepository(ctx, o.Storage, mountPatience, func(string) string { return o.IndexDir }, nil)
 				if err != nil {
 					return nil, err
 				}

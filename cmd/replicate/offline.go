@@ -20,6 +20,8 @@ const (
 	offlineAfter = 5 * time.Second
 	// offlinePatience is how long one call to it is tried again then.
 	offlinePatience = time.Second
+	// firstRequests is how many requests the first look at a storage makes at the same time: listings, and records that are not merged yet.
+	firstRequests = 16
 )
 
 // A known is what this machine remembers of the repository at a URL.
@@ -58,41 +60,53 @@ func (w *world) remember(url string, r *repository.Repository) {
 
 // openRepository opens the repository at a URL, of today's format or of those of 2020 and 2021. cache returns the folder for what can be made
 // again from the repository with an id, and patience is how long a storage may be away. If it does not answer, and was reached from this machine before, offline is
-// true and what is on this machine is all there is.
-func (w *world) openRepository(ctx context.Context, url string, patience time.Duration, cache func(id string) string) (r *repository.Repository, offline bool, err error) {
+// true and what is on this machine is all there is. While it is asked, meanwhile, which may be nil, gets the repository that was there before: mostly the one that is
+// returned.
+func (w *world) openRepository(ctx context.Context, url string, patience time.Duration, cache func(id string) string,
+	meanwhile func(*repository.Repository)) (r *repository.Repository, offline bool, err error) {
+	store, err := w.openStore(ctx, url, patience)
+	if err != nil {
+		return nil, false, err
+	}
 	type opened struct {
 		r   *repository.Repository
 		err error
 	}
+	k, ok := w.recall(url)
+	if !ok {
+		storage.Expect(store, firstRequests)
+	}
 	asking, stop := context.WithCancel(ctx)
+	store = repository.Ahead(asking, store)
 	done := make(chan opened, 1)
 	go func() {
-		store, err := w.openStore(asking, url, patience)
-		if err != nil {
-			done <- opened{nil, err}
-			return
-		}
-		r, err := legacy.Open(asking, repository.Ahead(asking, store), func(id string) string { return filepath.Join(cache(id), "files") })
+		r, err := legacy.Open(asking, store, func(id string) string { return filepath.Join(cache(id), "files") })
 		done <- opened{r, err}
 	}()
-	k, ok := w.recall(url)
+	var before *repository.Repository
 	var late <-chan time.Time
 	if ok {
 		timer := time.NewTimer(offlineAfter)
 		defer timer.Stop()
 		late = timer.C
+		if meanwhile != nil {
+			before = repository.Known(store, k.ID)
+			meanwhile(before)
+		}
 	}
 	select {
 	case o := <-done: // its calls go on as long as ctx
 		if !ok || replicate.KindOf(o.err) != replicate.Unavailable {
 			context.AfterFunc(ctx, stop)
+			if before != nil && o.err == nil && o.r.ID() == k.ID && !o.r.IsForeign() {
+				o.r = before
+			}
 			return o.r, false, o.err
 		}
 	case <-late:
 	}
 	stop()
-	store, err := w.openStore(ctx, url, offlinePatience)
-	if err != nil {
+	if store, err = w.openStore(ctx, url, offlinePatience); err != nil {
 		return nil, false, err
 	}
 	w.say("replicate: %s does not answer: what is shown was brought up to date %s, and may be old", url, ago(w.now(), k.Synced))

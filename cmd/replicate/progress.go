@@ -33,6 +33,13 @@ func (p *progress) count(done, total int64) {
 	}
 }
 
+// files shows how many files are done.
+func (p *progress) files(done int64) {
+	if p.due(time.Now()) {
+		fmt.Fprintf(p.w.stderr, "%s%s: %s", eraseLine, p.what, plural(done, "file"))
+	}
+}
+
 // stage is count for work of several kinds, of which some cannot be counted.
 func (p *progress) stage(what string, done, total int64) {
 	if p.what = what; total > 0 {

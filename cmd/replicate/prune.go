@@ -15,7 +15,8 @@ import (
 const pruneHelp = `Removes from a machine what replicate run left there and nobody needs: ended runs older than 14 days or beyond
 the 20 newest of a project, runs of deleted experiments, failed builds after a day, environments that nothing
 used for 30 days, other versions of replicate, and caches beyond 20 GB. Runs whose commits are nowhere else
-stay, unless -f says otherwise. Only objects with labels of replicate are looked at.`
+stay, unless -f says otherwise. Only objects with labels of replicate are looked at. Old runs and builds go also
+at the end of each run.`
 
 func pruneCommand(w *world) *cli.Command {
 	return &cli.Command{
@@ -65,14 +66,19 @@ func (w *world) prune(c *cli.Context) error {
 	if c.Bool("dry-run") {
 		verb = "would remove"
 	}
-	var count, bytes int64
+	var count, kept, bytes int64
 	err = h.Prune(ctx, remote.PruneOptions{
 		DryRun: c.Bool("dry-run"), Force: c.Bool("force"), Gone: func(id replicate.ID) bool { return deleted[id] },
 	}, func(r remote.Pruned) {
+		if r.Kept {
+			kept++
+			w.say("kept %s %s (%s): it has commits that are nowhere else; replicate pull %s fetches them, -f gives them up", r.What, r.Name, size(r.Size), r.Name)
+			return
+		}
 		count, bytes = count+1, bytes+r.Size
 		w.say("%s %s %s (%s)", verb, r.What, r.Name, size(r.Size))
 	})
-	if count == 0 && err == nil {
+	if count+kept == 0 && err == nil {
 		w.say("nothing to remove")
 	} else if count > 1 {
 		w.say("%s %s in all", verb, size(bytes))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -84,18 +85,20 @@ func (w *world) askHosts(c *cli.Context) (map[replicate.ID]replicate.Status, err
 			machines[e.Run.Target] = append(machines[e.Run.Target], e.ID)
 		}
 	}
-	for id, note := range remote.Notes(p) {
-		if note.Due && !slices.Contains(machines[note.Target], id) {
+	notes := remote.Notes(p)
+	for id, note := range notes {
+		if note.Due && note.Target != "" && !slices.Contains(machines[note.Target], id) {
 			machines[note.Target] = append(machines[note.Target], id)
 		}
 	}
-	if len(machines) == 0 {
+	if len(machines)+len(notes) == 0 {
 		return nil, nil
 	}
 	client, err := w.remote(c)
 	if err != nil {
 		return nil, err
 	}
+	w.settleHere(c.Context, client, p)
 	client.SSH.Ask, client.Confirm = nil, nil // one question after the other would be no answer
 	return w.askAll(c, client, p, machines)
 }
@@ -144,11 +147,15 @@ func (w *world) askOne(c *cli.Context, client *remote.Client, p *project.Project
 		var stateErr error
 		var asking sync.WaitGroup
 		asking.Go(func() { s, stateErr = h.State(ctx, id) })
-		if _, err := h.Fetch(ctx, p, id); err != nil && replicate.KindOf(err) != replicate.NotFound {
+		_, err := h.Fetch(ctx, p, id)
+		if err != nil && replicate.KindOf(err) != replicate.NotFound {
 			w.report("warning", err)
 		}
 		asking.Wait()
-		if stateErr == nil && !s.Ended() {
+		switch {
+		case errors.Is(err, remote.ErrAnotherEngine):
+			said[id] = unreachable
+		case stateErr == nil && !s.Ended():
 			said[id] = remote.StatusOf(s)
 		}
 	}

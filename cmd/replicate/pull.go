@@ -50,13 +50,14 @@ func (w *world) pull(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(list) == 0 {
-		w.say("nothing to pull: everything is here")
-		return nil
-	}
 	client, err := w.remote(c)
 	if err != nil {
 		return err
+	}
+	w.settleHere(c.Context, client, p)
+	if len(list) == 0 {
+		w.say("nothing to pull: everything is here")
+		return nil
 	}
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -82,6 +83,18 @@ func (w *world) pullAll(ctx context.Context, client *remote.Client, p *project.P
 		}
 	}
 	return nil
+}
+
+// settleHere ends runs in place that nobody else ends.
+func (w *world) settleHere(ctx context.Context, client *remote.Client, p *project.Project) {
+	for id, note := range remote.Notes(p) {
+		if note.Target != "" {
+			continue
+		}
+		if _, err := client.SettleHere(ctx, p, id); err != nil {
+			w.report("warning", err)
+		}
+	}
 }
 
 func (w *world) pullOne(ctx context.Context, h *remote.Host, p *project.Project, id replicate.ID) {

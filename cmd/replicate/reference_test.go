@@ -4,6 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -82,5 +84,46 @@ step 12) and ` + "`@latest`" + ` (the newest experiment) work too. Where a commi
 			fmt.Fprintf(&b, "| `%s` | %s |\n", names, strings.ReplaceAll(usage, "|", "\\|"))
 		}
 	}
+	b.WriteString("\n## Environment variables\n\n| variable | meaning |\n|---|---|\n")
+	for _, v := range variables {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", v.name, v.meaning)
+	}
+	b.WriteString("\nThose of ssh (`SSH_AUTH_SOCK`), of Amazon and Google (`AWS_PROFILE`, `GOOGLE_APPLICATION_CREDENTIALS`, …), of pip (`PIP_INDEX_URL`, `PIP_EXTRA_INDEX_URL`),\n" +
+		"`EDITOR` and `XDG_CACHE_HOME` mean here what they mean elsewhere. What goes to another machine is what `env:` and `--env` name, the credentials of a bucket, and those of pip's index.\n")
 	return b.String()
+}
+
+// TestVariablesAreDocumented fails for a variable that the sources know and people are not told of, and for one that nothing knows.
+func TestVariablesAreDocumented(t *testing.T) {
+	inside := map[string]bool{"REPLICATE_GOOGLE_CREDENTIALS": true, "REPLICATE_NETRC": true, "REPLICATE_UPLOADER": true}
+	known := map[string]bool{}
+	name := regexp.MustCompile(`\bREPLICATE_[A-Z_]*[A-Z]\b`)
+	for _, dir := range []string{"cmd/replicate", "fs", "index", "python/replicate", "remote", "storage"} {
+		err := filepath.WalkDir(filepath.Join("../..", dir), func(path string, d os.DirEntry, err error) error {
+			source := strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, ".py")
+			if err != nil || !source {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for _, found := range name.FindAllString(string(text), -1) {
+				known[found] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, v := range variables {
+		if !known[v.name] {
+			t.Errorf("%s is documented, and nothing reads or sets it", v.name)
+		}
+		delete(known, v.name)
+	}
+	forTests := regexp.MustCompile("^REPLICATE_(TEST|SIM|TORTURE|UPDATE)")
+	for found := range known {
+		if !inside[found] && !forTests.MatchString(found) {
+			t.Errorf("%s is not documented", found)
+		}
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/index"
@@ -271,7 +272,7 @@ func (w *world) remote(c *cli.Context) (*remote.Client, error) {
 	}
 	client := &remote.Client{
 		SSH:        ssh.Options{Program: program, Transport: w.getenv("REPLICATE_SSH"), Getenv: w.getenv, Warn: func(text, hint string) { w.report("warning", &replicate.Error{Err: errors.New(text), Hint: hint}) }},
-		Supervisor: []string{self, "supervise", "--locks", filepath.Join(os.TempDir(), "replicate-locks")}, Environ: w.environ(),
+		Supervisor: []string{self, "supervise", "--locks", locksHere()}, Environ: w.environ(),
 		User: w.user(), Name: host, Binary: binaryFor, Python: python.Files(), Stdout: w.stdout, Stderr: w.stderr,
 		Say: w.say, Warn: func(err error) { w.report("warning", err) }, Size: size, Lasted: lasted, LeftOut: leftOut, Ago: func(t time.Time) string { return ago(w.now(), t) }, Now: w.now, ExitWait: w.exitWait(),
 		Recorder: w.recorderOptions(c.String("storage-url")), Credentials: w.credentials,
@@ -285,6 +286,18 @@ func (w *world) remote(c *cli.Context) (*remote.Client, error) {
 		client.Progress = w.runProgress()
 	}
 	return client, nil
+}
+
+// locksHere is where the leases of this machine's GPUs are: those of Docker too, if this user may have locks there.
+func locksHere() string {
+	dir := remote.SharedLocks
+	if os.Mkdir(dir, 0o777) == nil {
+		_ = os.Chmod(dir, 0o1777) // whatever the umask
+	}
+	if unix.Access(dir, unix.W_OK|unix.X_OK) == nil {
+		return dir
+	}
+	return filepath.Join(os.TempDir(), "replicate-locks")
 }
 
 // binaryFor returns our program for a Linux machine: this one, or one beside it.

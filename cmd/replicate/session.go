@@ -57,10 +57,11 @@ type session struct {
 	repo    *repository.Repository // nil: nothing was recorded here yet
 	index   *index.Index
 	cache   *repository.Cache // of what was read from afar
+	guesses guesses
 }
 
-// open finds the project and the storage of a command, and syncs the index.
-func (w *world) open(c *cli.Context) (*session, error) {
+// open finds the project and the storage of a command, and syncs the index. The files of refs will be read.
+func (w *world) open(c *cli.Context, refs ...string) (*session, error) {
 	p, err := w.project(c)
 	if err != nil {
 		return nil, err
@@ -68,35 +69,62 @@ func (w *world) open(c *cli.Context) (*session, error) {
 	startUploaders(p)
 	s := &session{w: w, project: p}
 	s.ctx, s.stop = signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
-	offline := false
-	s.repo, offline, err = w.openRepository(s.ctx, p.StorageURL, storage.Person.Patience, p.Cache)
+	r, offline, err := w.openRepository(s.ctx, p.StorageURL, storage.Person.Patience, p.Cache, func(before *repository.Repository) { s.guess(before, refs) })
 	switch {
 	case replicate.KindOf(err) == replicate.NotFound && c.String("storage-url") == "":
-		s.repo = nil
+		s.leave()
 		return s, nil
-	case err != nil:
-		return nil, err
+	case err == nil:
+		err = s.use(r)
 	}
-	if err := s.useCache(); err != nil {
-		return nil, err
+	if err == nil && !offline {
+		err = s.sync()
 	}
-	s.finishDead()
-	if s.index, err = index.Open(s.ctx, p.Cache(s.repo.ID()), s.repo, indexOptions(p.Config, w.now)); err != nil {
-		return nil, err
-	}
-	if offline {
-		return s, nil
-	}
-	warnings, err := s.index.Sync(s.ctx)
 	if err != nil {
 		s.close()
 		return nil, err
 	}
-	w.remember(p.StorageURL, s.repo)
-	for _, warning := range warnings {
-		w.warn(warning)
-	}
 	return s, nil
+}
+
+// use makes r the repository of the session, unless it is.
+func (s *session) use(r *repository.Repository) (err error) {
+	if s.repo == r && s.index != nil {
+		return nil
+	}
+	s.leave()
+	s.repo = r
+	if err := s.useCache(); err != nil {
+		return err
+	}
+	s.index, err = index.Open(s.ctx, s.project.Cache(r.ID()), r, indexOptions(s.project.Config, s.w.now))
+	return err
+}
+
+// leave ends what use began.
+func (s *session) leave() {
+	s.stopGuessing()
+	if s.index != nil {
+		s.index.Close() // nothing is lost: the index can be rebuilt
+	}
+	if s.cache != nil {
+		s.cache.Wait()
+	}
+	s.repo, s.index, s.cache = nil, nil, nil
+}
+
+// sync brings the index up to date.
+func (s *session) sync() error {
+	s.finishDead()
+	warnings, err := s.index.Sync(s.ctx)
+	if err != nil {
+		return err
+	}
+	s.w.remember(s.project.StorageURL, s.repo)
+	for _, warning := range warnings {
+		s.w.warn(warning)
+	}
+	return nil
 }
 
 // project finds the project of a command by its flags and the environment.
@@ -183,11 +211,11 @@ const (
 	lazyHeap = 512 << 20
 )
 
-// with runs f in a session, for a command that answers and ends.
-func (w *world) with(c *cli.Context, f func(*session) error) error {
+// with runs f in a session, for a command that answers and ends. The files of refs will be read.
+func (w *world) with(c *cli.Context, f func(*session) error, refs ...string) error {
 	debug.SetGCPercent(lazyGC)
 	debug.SetMemoryLimit(lazyHeap)
-	s, err := w.open(c)
+	s, err := w.open(c, refs...)
 	if err != nil {
 		return err
 	}
@@ -205,12 +233,7 @@ func (w *world) print(f func(*bufio.Writer) error) error {
 }
 
 func (s *session) close() {
-	if s.index != nil {
-		s.index.Close() // nothing is lost: the index can be rebuilt
-	}
-	if s.cache != nil {
-		s.cache.Wait()
-	}
+	s.leave()
 	s.stop()
 }
 
@@ -243,27 +266,39 @@ func (s *session) rowOf(t index.Target) (repository.Row, error) {
 // rowAndCommit returns the commit that a target stands for and where its files are: an experiment stands for its best commit,
 // else its latest, else (with no commit) the code it started with. What was taken is said on stderr.
 func (s *session) rowAndCommit(t index.Target) (repository.Row, *index.Commit, error) {
-	e, commit := t.Experiment, t.Commit
-	switch {
-	case commit != nil:
-	case e.Best != nil:
-		commit = e.Best
-		s.w.say("%s is an experiment, taking its best commit %s", e.ID.Short(), commit.ID.Short())
-	case e.Latest != nil:
-		commit = e.Latest
-		s.w.say("%s is an experiment, taking its latest commit %s", e.ID.Short(), commit.ID.Short())
-	default:
-		s.w.say("%s has no commits, taking the code it started with", e.ID.Short())
-		row, err := s.index.CodeTree(s.ctx, e.ID)
-		return row, nil, err
+	commit, taken := stoodFor(t)
+	if taken != "" {
+		s.w.say("%s", taken)
 	}
-	row, err := s.index.Row(s.ctx, commit)
+	row, err := s.rowFor(s.ctx, t, commit)
 	return row, commit, err
+}
+
+// stoodFor returns the commit that a target stands for, nil if there is none, and what is to be said of that.
+func stoodFor(t index.Target) (commit *index.Commit, taken string) {
+	switch e := t.Experiment; {
+	case t.Commit != nil:
+		return t.Commit, ""
+	case e.Best != nil:
+		return e.Best, fmt.Sprintf("%s is an experiment, taking its best commit %s", e.ID.Short(), e.Best.ID.Short())
+	case e.Latest != nil:
+		return e.Latest, fmt.Sprintf("%s is an experiment, taking its latest commit %s", e.ID.Short(), e.Latest.ID.Short())
+	default:
+		return nil, fmt.Sprintf("%s has no commits, taking the code it started with", e.ID.Short())
+	}
+}
+
+// rowFor returns where the files of a commit of a target are, or with none those of its code.
+func (s *session) rowFor(ctx context.Context, t index.Target, commit *index.Commit) (repository.Row, error) {
+	if commit == nil {
+		return s.index.CodeTree(ctx, t.Experiment.ID)
+	}
+	return s.index.Row(ctx, commit)
 }
 
 // tree returns the files of a row, and says on stderr what of them is missing.
 func (s *session) tree(row repository.Row) (*repository.Tree, error) {
-	tree, err := s.repo.Tree(s.ctx, row)
+	tree, err := s.repo.TreeNear(s.ctx, row)
 	if err == nil {
 		for _, note := range tree.Notes {
 			s.w.report("warning", errors.New(note))

@@ -93,6 +93,7 @@ func (s *session) showExperiment(out *bufio.Writer, e *index.Experiment, allMetr
 		[2]string{"Python", pythonText(e.Python)},
 		[2]string{"Machine", machineText(e.Machine)},
 		[2]string{"Image", imageOf(e)},
+		[2]string{"Built of", builtOf(e)},
 	)
 	if e.Failure != nil {
 		fmt.Fprintf(out, "\nFailure\n%s\n", strings.TrimRight(cmp.Or(e.Failure.Traceback, e.Failure.Type+": "+e.Failure.Message), "\n"))
@@ -269,6 +270,16 @@ func imageOf(e *index.Experiment) string {
 	return e.Run.Image
 }
 
+// builtOf says what the image of a run was built of.
+func builtOf(e *index.Experiment) string {
+	if e.Run == nil || e.Run.Installed == nil {
+		return ""
+	}
+	i := e.Run.Installed
+	parts := append([]string{cmp.Or(i.Image, i.Base)}, i.Steps...)
+	return fmt.Sprintf("%s (%s by pip, %d by apt: --json lists them)", strings.Join(parts, ", "), plural(int64(len(i.Pip)), "package"), len(i.Apt))
+}
+
 func machineText(m *replicate.Machine) string {
 	if m == nil {
 		return ""
@@ -290,13 +301,16 @@ func machineText(m *replicate.Machine) string {
 func quoteArgs(args []string) []string {
 	quoted := make([]string, len(args))
 	for i, arg := range args {
-		if arg == "" || strings.ContainsAny(arg, " \t\n'\"\\$`*?[]{}()<>|&;#~!") {
+		if arg == "" || strings.ContainsFunc(arg, needsQuotes) {
 			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
 		}
 		quoted[i] = arg
 	}
 	return quoted
 }
+
+// needsQuotes reports whether a character means something to a shell.
+func needsQuotes(r rune) bool { return r <= ' ' || strings.ContainsRune("\"'\\$`*?[]{}()<>|&;#~!", r) }
 
 // showJSON prints an experiment with its commits, or a commit with its experiment's id.
 func (s *session) showJSON(out *bufio.Writer, t index.Target) error {

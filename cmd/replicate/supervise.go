@@ -26,8 +26,9 @@ stdin. replicate run starts it, and speaks with it by
 
 // Where a supervisor in a container finds what it needs.
 const (
-	jobDir  = "/replicate"
-	lockDir = "/replicate-locks"
+	jobDir      = "/replicate"
+	lockDir     = "/replicate-locks"
+	storageName = "storage" // of the job's repository, in its directory
 )
 
 func superviseCommand(w *world) *cli.Command {
@@ -88,15 +89,13 @@ func (w *world) supervise(c *cli.Context) error {
 		Stdin: w.stdin, Stdout: w.stdout, Env: w.environ(), Now: w.now, Signals: signals, Receive: receive,
 		Record: func(ctx context.Context, spec job.Spec, secrets job.Secrets, tell func(string)) (job.Recorder, error) {
 			setStorage(secrets)
-			if err := verifyCode(ctx, spec.Cwd); err != nil {
-				return nil, err
-			}
 			return w.recordJob(ctx, spec, tell)
 		},
 		Outbox: func(ctx context.Context, spec job.Spec, secrets job.Secrets) (job.Outbox, error) {
 			setStorage(secrets)
 			return w.jobOutbox(ctx, spec)
 		},
+		Fetched: func() { _ = dropStorage(c.String("dir")) }, // what is left goes with the volume
 	})
 	if err != nil {
 		w.report("error", err)
@@ -111,13 +110,29 @@ func (w *world) superviseLogs(c *cli.Context) error {
 	dir := c.String("dir")
 	open := func() (io.ReadCloser, error) { return job.OpenLog(os.DirFS(dir), c.Int64("from")) }
 	if c.Bool("follow") {
-		open = func() (io.ReadCloser, error) { return job.FollowLog(c.Context, dir, c.Int64("from")) }
+		ctx, leave := context.WithCancel(c.Context)
+		defer leave()
+		go whenHungUp(w.stdin, leave)
+		open = func() (io.ReadCloser, error) { return job.FollowLog(ctx, dir, c.Int64("from")) }
 	}
 	log, err := open()
 	if err != nil {
 		return err
 	}
 	return job.CopyWhileRead(w.stdout, log, job.WritePatience) // ends with the process
+}
+
+// whenHungUp calls f when the other end of a pipe is gone. Docker closes stdin when the line to whoever executes this is cut, and tells nothing on stdout.
+func whenHungUp(stdin io.Reader, f func()) {
+	file, ok := stdin.(*os.File)
+	if !ok {
+		return
+	}
+	if info, err := file.Stat(); err != nil || info.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
+		return // nobody gave it one
+	}
+	_, _ = io.Copy(io.Discard, file)
+	f()
 }
 
 func (w *world) superviseControl(c *cli.Context) error {

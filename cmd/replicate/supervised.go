@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/remote/image"
 	"github.com/replicate/replicate/remote/job"
 	"github.com/replicate/replicate/storage"
 	"github.com/replicate/replicate/storage/project"
@@ -32,6 +33,9 @@ func (w *world) recordJob(ctx context.Context, spec job.Spec, tell func(string))
 	o.Upload = nil // the supervisor sees to that
 	o.Tell = func(r recorder.Remark) { tell(remark(r)) }
 	facts := replicate.Run{Target: spec.Target, Image: spec.Image}
+	if spec.Target != "" { // else this is no container
+		facts.Installed = installed(image.InstalledPath)
+	}
 	run := recorder.Run{
 		ID: spec.Experiment, Created: spec.Created, Dir: spec.Cwd, Command: spec.Command, User: spec.User, Host: spec.Host,
 		Facts: facts, Ended: true, Here: true, After: spec.After,
@@ -54,6 +58,16 @@ func (w *world) recordJob(ctx context.Context, spec job.Spec, tell func(string))
 		return nil, err
 	}
 	return &jobRecorder{session, facts, fetched}, nil
+}
+
+// installed is what the image of this container says of itself, nil if that is nothing.
+func installed(file string) *replicate.Installed {
+	var i replicate.Installed
+	text, err := os.ReadFile(file)
+	if err != nil || json.Unmarshal(text, &i) != nil {
+		return nil
+	}
+	return &i
 }
 
 // remark is what a recorder has to say, as one line.

@@ -7,12 +7,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/remote/code"
+	"github.com/replicate/replicate/remote/job"
 	"github.com/replicate/replicate/storage"
 	"github.com/replicate/replicate/storage/pipe"
 )
@@ -25,7 +27,27 @@ func superviseEnds(w *world) []*cli.Command {
 			Usage:  "serve a repository for reading",
 			Action: func(c *cli.Context) error { return w.superviseStore(c) },
 		},
+		{
+			Name:  "forget",
+			Usage: "drop the repository of a run of which everything was fetched",
+			Action: func(c *cli.Context) error {
+				if _, err := os.Stat(filepath.Join(jobDir, job.FetchedName)); err != nil {
+					return err
+				}
+				return dropStorage(jobDir)
+			},
+		},
 	}
+}
+
+// dropStorage removes the repository of a run. Whoever is killed in the middle leaves the rest under a name at which nobody looks for a repository.
+func dropStorage(dir string) error {
+	storage := filepath.Join(dir, storageName)
+	gone := storage + ".fetched"
+	if err := os.Rename(storage, gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(gone)
 }
 
 func (w *world) superviseStore(c *cli.Context) error {
@@ -71,25 +93,4 @@ func (w *world) receiveCode(c *cli.Context) (func(context.Context, io.ReadWriter
 	return func(ctx context.Context, rw io.ReadWriter) error {
 		return code.Receive(ctx, rw, code.ReceiveOptions{Chunks: c.String("chunks"), Target: target, Owner: &owner})
 	}, nil
-}
-
-// verifyCode compares a working directory that came as an archive with the manifest beside it, once: from then on it is the job's.
-func verifyCode(ctx context.Context, dir string) error {
-	path := dir + code.ManifestSuffix
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	manifest, err := code.ReadManifest(f)
-	if err == nil {
-		err = code.Verify(ctx, dir, manifest)
-	}
-	if err != nil {
-		return err
-	}
-	return os.Remove(path)
 }

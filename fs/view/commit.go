@@ -165,10 +165,7 @@ func (v *View) tree(ctx context.Context, ord int64) (*tree, error) {
 	if err := v.fresh(); err != nil {
 		return nil, err
 	}
-	row, err := v.treeRows.get(ord, func() (repository.Row, int64, error) {
-		row, err := v.index.Row(ctx, &index.Commit{Ord: ord})
-		return row, 1, gone(err)
-	})
+	row, err := v.row(ctx, ord)
 	if err != nil {
 		return nil, err
 	}
@@ -189,6 +186,14 @@ func (v *View) tree(ctx context.Context, ord int64) (*tree, error) {
 			debug.FreeOSMemory()
 		}
 		return flat, flat.weight(), nil
+	})
+}
+
+// row returns where the files of a commit are.
+func (v *View) row(ctx context.Context, ord int64) (repository.Row, error) {
+	return v.treeRows.get(ord, func() (repository.Row, int64, error) {
+		row, err := v.index.Row(ctx, &index.Commit{Ord: ord})
+		return row, 1, gone(err)
 	})
 }
 

@@ -118,6 +118,9 @@ func (v *View) renew(s *snapshot, before int64) {
 	s.mu.Unlock()
 }
 
+// newestRef is what people type for the newest experiment.
+const newestRef = "@latest"
+
 // newest returns the newest experiment by creation, nil if there is none.
 func (v *View) newest(ctx context.Context, s *snapshot) (*index.Experiment, error) {
 	s.mu.Lock()
@@ -126,7 +129,7 @@ func (v *View) newest(ctx context.Context, s *snapshot) (*index.Experiment, erro
 	if known != nil {
 		return known, nil
 	}
-	t, err := v.index.Resolve(ctx, "@latest")
+	t, err := v.index.Resolve(ctx, newestRef)
 	if replicate.KindOf(err) == replicate.NotFound {
 		return nil, nil
 	}

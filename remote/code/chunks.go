@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/storage/repository"
 )
@@ -70,7 +72,7 @@ var errDamaged = errors.New("damaged chunk")
 
 // get returns a chunk in buf. The error is errDamaged if it has to be fetched again; then it is not there any more.
 func (c chunks) get(p Piece, buf []byte) ([]byte, error) {
-	f, err := os.Open(c.path(p.Hash))
+	f, err := openAt(nil, c.path(p.Hash), unix.O_RDONLY)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, errDamaged

@@ -1,7 +1,6 @@
 package code
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -130,50 +129,6 @@ func scan(t testing.TB, o Options) *Tree {
 	return tree
 }
 
-// untar unpacks an archive, as an engine does.
-func untar(t testing.TB, r io.Reader, dir string) {
-	t.Helper()
-	cmd := exec.Command(require.Program(t, "tar"), "-xp", "--same-permissions", "-C", dir)
-	cmd.Stdin = r
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("tar: %v\n%s", err, out)
-	}
-}
-
-func archived(t testing.TB, tree *Tree) (io.Reader, Report) {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	report, err := tree.Tar(t.Context(), w, "code", Owner{os.Getuid(), os.Getgid()})
-	must(t, err)
-	must(t, w.Close())
-	return &b, report
-}
-
-func readManifest(t testing.TB, path string) *Manifest {
-	t.Helper()
-	f, err := os.Open(path)
-	must(t, err)
-	defer f.Close()
-	m, err := ReadManifest(f)
-	must(t, err)
-	return m
-}
-
-func TestTarKeepsAHostileTree(t *testing.T) {
-	root := hostile(t)
-	tree := scan(t, Options{Root: root})
-	archive, report := archived(t, tree)
-	if report.Files != tree.Files || report.Bytes != tree.Bytes {
-		t.Errorf("sent %d files of %d bytes of %d and %d", report.Files, report.Bytes, tree.Files, tree.Bytes)
-	}
-	dir := t.TempDir()
-	untar(t, archive, dir)
-	m := readManifest(t, filepath.Join(dir, "code.manifest"))
-	must(t, Verify(t.Context(), filepath.Join(dir, "code"), m))
-	same(t, root, filepath.Join(dir, "code"))
-}
-
 func TestScanReportsWhatIsLeftOutAndLeadsOut(t *testing.T) {
 	root := hostile(t)
 	write(t, filepath.Join(root, ".env"), []byte("TOKEN=1"))
@@ -203,38 +158,6 @@ func TestScanReportsWhatIsLeftOutAndLeadsOut(t *testing.T) {
 	}
 }
 
-func TestVerifyNamesTheFileThatIsWrong(t *testing.T) {
-	tests := []struct {
-		name   string
-		change func(dir string) error
-		want   string
-	}{
-		{"flipped bit", func(dir string) error { return flip(dir+"/large.bin", 5<<20) }, "large.bin: the bytes are not those that were sent"},
-		{"short", func(dir string) error { return os.Truncate(dir+"/train.py", 3) }, "train.py: has 3 bytes instead of 9"},
-		{"gone", func(dir string) error { return os.Remove(dir + "/run.sh") }, "run.sh: not there"},
-		{"link elsewhere", func(dir string) error { return errors.Join(os.Remove(dir+"/link"), os.Symlink("run.sh", dir+"/link")) }, "link: leads elsewhere"},
-		{"link instead of a file", func(dir string) error {
-			return errors.Join(os.Remove(dir+"/run.sh"), os.Symlink("train.py", dir+"/run.sh"))
-		},
-			"run.sh: is something else"},
-	}
-	archive, _ := archived(t, scan(t, Options{Root: hostile(t)}))
-	content, err := io.ReadAll(archive)
-	must(t, err)
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
-			untar(t, bytes.NewReader(content), dir)
-			t.Cleanup(func() { os.Chmod(dir+"/code/readonly", 0o755) })
-			must(t, tt.change(dir+"/code"))
-			err := Verify(t.Context(), dir+"/code", readManifest(t, dir+"/code.manifest"))
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("got %v, want %s", err, tt.want)
-			}
-		})
-	}
-}
-
 // flip changes one bit of a file.
 func flip(path string, at int64) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -248,9 +171,9 @@ func flip(path string, at int64) error {
 	return errors.Join(err, werr, f.Close())
 }
 
-// TestTarSurvivesFilesThatChange changes files between the look at the tree and their turn.
-func TestTarSurvivesFilesThatChange(t *testing.T) {
-	root := t.TempDir()
+// TestSendSurvivesFilesThatChange changes files between the look at the tree and their turn.
+func TestSendSurvivesFilesThatChange(t *testing.T) {
+	root, target := t.TempDir(), t.TempDir()
 	for _, name := range []string{"gone", "grows", "shrinks", "stays", "unlike"} {
 		write(t, filepath.Join(root, name), random(1, 5000))
 	}
@@ -260,12 +183,11 @@ func TestTarSurvivesFilesThatChange(t *testing.T) {
 	must(t, os.Truncate(filepath.Join(root, "shrinks"), 100))
 	must(t, os.Remove(filepath.Join(root, "unlike")))
 	must(t, os.Mkdir(filepath.Join(root, "unlike"), 0o755))
-	archive, report := archived(t, tree)
-	dir := t.TempDir()
-	untar(t, archive, dir)
-	must(t, Verify(t.Context(), dir+"/code", readManifest(t, dir+"/code.manifest")))
-	if got, err := os.ReadFile(dir + "/code/grows"); err != nil || !bytes.Equal(got, random(2, 9000)) {
-		t.Errorf("grows: %d bytes, %v", len(got), err)
+	report := transfer(t, tree, ReceiveOptions{Chunks: t.TempDir(), Target: target})
+	for name, want := range map[string][]byte{"grows": random(2, 9000), "shrinks": random(1, 100), "stays": random(1, 5000)} {
+		if got, err := os.ReadFile(filepath.Join(target, name)); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
 	}
 	var why []string
 	for _, l := range report.LeftOut {
@@ -274,38 +196,6 @@ func TestTarSurvivesFilesThatChange(t *testing.T) {
 	if got := strings.Join(why, ", "); got != "gone: not there, unlike: changed while it was read" {
 		t.Errorf("left out %s", got)
 	}
-}
-
-// A shrinker truncates a file once some bytes of the archive have passed.
-type shrinker struct {
-	bytes.Buffer
-	at   int
-	path string
-}
-
-// Write implements io.Writer.
-func (s *shrinker) Write(p []byte) (int, error) {
-	if s.Len() < s.at && s.Len()+len(p) >= s.at {
-		os.Truncate(s.path, 1<<20)
-	}
-	return s.Buffer.Write(p)
-}
-
-func TestTarOfAFileThatShrinksWhileItIsSent(t *testing.T) {
-	root := t.TempDir()
-	path := filepath.Join(root, "f")
-	write(t, path, random(3, 20<<20))
-	b := &shrinker{at: 6 << 20, path: path}
-	w := tar.NewWriter(b)
-	report, err := scan(t, Options{Root: root}).Tar(t.Context(), w, "code", Owner{os.Getuid(), os.Getgid()})
-	must(t, err)
-	must(t, w.Close())
-	if len(report.Torn) != 1 || report.Torn[0] != "f" {
-		t.Errorf("torn: %q", report.Torn)
-	}
-	dir := t.TempDir()
-	untar(t, b, dir)
-	must(t, Verify(t.Context(), dir+"/code", readManifest(t, dir+"/code.manifest")))
 }
 
 // ends runs both ends of a transfer over one connection.

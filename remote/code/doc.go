@@ -1,9 +1,8 @@
 // Package code takes a working directory to the machine that runs it, and puts it down there: both ends of the way.
 //
-// What goes is what a commit would save, found by the same walk and rules. Small trees go as one tar archive with a manifest, against which the other
-// end verifies every file before anything runs (Tree.Tar, Verify). Larger ones go in chunks, of which only those travel that the other end does
-// not have (Tree.Send, Receive). Either way modes, mtimes to the nanosecond, links, empty directories and names of any bytes arrive as they were,
-// and a hash was checked for every byte.
+// What goes is what a commit would save, found by the same walk and rules. It goes in chunks, of which only those travel that the other end does
+// not have (Tree.Send, Receive). Modes, mtimes to the nanosecond, links, empty directories and names of any bytes arrive as they were, and a hash was
+// checked for every byte.
 //
 // It knows nothing of SSH, Docker, jobs and storage: it is given streams and directories.
 //
@@ -26,7 +25,7 @@
 // A message is a type, a byte; decoded and stored bytes of its payload, u32 each; and the payload, in the form of a frame of a pack. The sender speaks first:
 //
 //	m  a part of the manifest, up to 1 MiB
-//	M  the manifest is complete
+//	M  the manifest is complete; a bitmap, as that of w, of the pieces that follow unasked, in c: they are probably new
 //	   w  a bitmap of the distinct pieces of the manifest, in their order, bit 0 first: those that are wanted
 //	c  wanted chunks, one behind the other in their order: several of up to 1 MiB together, or a larger one
 //	   w  again for those that turned out to be damaged; or

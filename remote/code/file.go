@@ -13,12 +13,8 @@ import (
 	"github.com/replicate/replicate/storage/repository"
 )
 
-const (
-	// tries is how often a file that changes is read before it is taken torn.
-	tries = 3
-	// wholeFile is the size up to which a file is read into memory before its size is announced.
-	wholeFile = 4 << 20
-)
+// tries is how often a file that changes is read before it is taken torn.
+const tries = 3
 
 // errGone says why a file cannot be taken: it is not there any more, or cannot be read. The tree goes without it.
 type errGone struct{ why string }

@@ -64,8 +64,12 @@ func FuzzReceive(f *testing.F) {
 	must(f, s.read(f.Context()))
 	var b bytes.Buffer
 	w := newWire(&b)
-	must(f, w.manifest(&s.manifest))
+	must(f, w.manifest(&s.manifest, []byte{0}))
 	f.Add(bytes.Clone(b.Bytes()))
+	must(f, w.say(msgChunks, []byte("contentother")))
+	f.Add(bytes.Clone(b.Bytes()))
+	b.Reset()
+	must(f, w.manifest(&s.manifest, []byte{3}))
 	must(f, w.say(msgChunks, []byte("contentother")))
 	f.Add(b.Bytes())
 	f.Fuzz(func(t *testing.T, said []byte) {

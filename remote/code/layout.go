@@ -59,6 +59,27 @@ func newLayout(o ReceiveOptions, m *Manifest, c chunks) (*layout, error) {
 
 func (l *layout) close() { l.root.Close() }
 
+// A stretch is some files of one directory, of those that are to do: each costs a few system calls, and opening the directory as many again.
+type stretch struct{ from, to int }
+
+// stretches cuts what is to do. Many small files are one, so that it pays, and few large ones several, so that there is something for every hand.
+func (l *layout) stretches() (list []stretch) {
+	var size int64
+	for k, i := range l.todo {
+		e := &l.tree.Entries[i]
+		if n := len(list); n > 0 && size < batch && path.Dir(e.Path) == path.Dir(l.tree.Entries[l.todo[k-1]].Path) {
+			list[n-1].to = k + 1
+		} else {
+			list, size = append(list, stretch{k, k + 1}), 0
+		}
+		size += e.Size + batch/stretchFiles
+	}
+	return list
+}
+
+// stretchFiles is how many files a stretch has at most.
+const stretchFiles = 64
+
 // files writes the files that are to do, and keeps those to do of which a chunk is damaged.
 func (l *layout) files(ctx context.Context) (damaged bool, err error) {
 	bad := make([]bool, len(l.todo))
@@ -66,14 +87,11 @@ func (l *layout) files(ctx context.Context) (damaged bool, err error) {
 		b := make([]byte, repository.MaxChunk)
 		return &b
 	}}
-	err = parallel(ctx, len(l.todo), func(k int) error {
+	stretches := l.stretches()
+	err = parallel(ctx, len(stretches), func(n int) error {
 		buf := buffers.Get().(*[]byte)
 		defer buffers.Put(buf)
-		err := l.file(ctx, &l.tree.Entries[l.todo[k]], *buf)
-		if bad[k] = err == errDamaged; bad[k] {
-			return nil
-		}
-		return err
+		return l.stretch(ctx, stretches[n], bad, *buf)
 	})
 	if err != nil {
 		return false, err
@@ -88,9 +106,25 @@ func (l *layout) files(ctx context.Context) (damaged bool, err error) {
 	return len(rest) > 0, nil
 }
 
+// stretch writes the files of a stretch, and notes of which a chunk is damaged.
+func (l *layout) stretch(ctx context.Context, s stretch, bad []bool, buf []byte) error {
+	dir, err := l.root.Open(path.Dir(l.tree.Entries[l.todo[s.from]].Path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for k := s.from; k < s.to; k++ {
+		err := l.file(ctx, dir, &l.tree.Entries[l.todo[k]], buf)
+		if bad[k] = err == errDamaged; err != nil && !bad[k] {
+			return err
+		}
+	}
+	return nil
+}
+
 // file writes one file. If chunks are damaged, all of them are found, so that they are fetched in one round.
-func (l *layout) file(ctx context.Context, e *Entry, buf []byte) error {
-	f, err := l.root.OpenFile(e.Path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+func (l *layout) file(ctx context.Context, dir *os.File, e *Entry, buf []byte) error {
+	f, err := openAt(dir, path.Base(e.Path), unix.O_CREAT|unix.O_TRUNC|unix.O_WRONLY|unix.O_NOFOLLOW)
 	if err != nil {
 		return err
 	}
@@ -99,14 +133,32 @@ func (l *layout) file(ctx context.Context, e *Entry, buf []byte) error {
 		return errDamaged
 	}
 	if err == nil {
-		err = l.dress(e)
+		err = l.dressIn(dir, e)
 	}
 	return err
 }
 
+// openAt opens a regular file in a directory, of the working directory if that is nil. os.OpenFile is for all files, and asks first whether one can be waited for.
+func openAt(dir *os.File, name string, flags int) (*os.File, error) {
+	at := unix.AT_FDCWD
+	if dir != nil {
+		at = int(dir.Fd())
+	}
+	for {
+		fd, err := unix.Openat(at, name, flags|unix.O_CLOEXEC, 0o600)
+		switch err {
+		case nil:
+			return os.NewFile(uintptr(fd), name), nil
+		case unix.EINTR:
+		default:
+			return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
+}
+
 func (l *layout) fill(ctx context.Context, f *os.File, e *Entry, buf []byte) error {
 	var damage error
-	var at int64
+	var at, end int64 // end is where what was written ends
 	for _, p := range e.Pieces {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -121,10 +173,11 @@ func (l *layout) fill(ctx context.Context, f *os.File, e *Entry, buf []byte) err
 			if _, err := f.WriteAt(data, at); err != nil {
 				return err
 			}
+			end = at + p.Size
 		}
 		at += p.Size
 	}
-	if damage == nil {
+	if damage == nil && end < e.Size {
 		return f.Truncate(e.Size)
 	}
 	return damage
@@ -151,9 +204,10 @@ func (l *layout) finish() error {
 			}
 		}
 	}
-	top := Entry{Path: ".", Kind: repository.Dir, Mode: 0o755}
-	if err := l.own(&top); err != nil {
-		return err
+	if o := l.options.Owner; o != nil {
+		if err := l.root.Chown(".", o.UID, o.GID); err != nil {
+			return err
+		}
 	}
 	if err := l.root.Chmod(".", 0o755); err != nil {
 		return err
@@ -164,26 +218,26 @@ func (l *layout) finish() error {
 	return os.Rename(l.part, l.options.Target)
 }
 
-func (l *layout) own(e *Entry) error {
-	if l.options.Owner == nil {
-		return nil
-	}
-	return l.root.Lchown(e.Path, l.options.Owner.UID, l.options.Owner.GID)
-}
-
-// dress gives what is at a path its owner, its mode and its mtime. The mode of a link means nothing.
+// dress gives what is at a path its owner, its mode and its mtime.
 func (l *layout) dress(e *Entry) error {
-	if err := l.own(e); err != nil {
-		return err
-	}
 	dir, err := l.root.Open(path.Dir(e.Path))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	name := path.Base(e.Path)
+	return l.dressIn(dir, e)
+}
+
+// dressIn is dress for an entry of a directory. The mode of a link means nothing.
+func (l *layout) dressIn(dir *os.File, e *Entry) error {
+	at, name := int(dir.Fd()), path.Base(e.Path)
+	if o := l.options.Owner; o != nil {
+		if err := unix.Fchownat(at, name, o.UID, o.GID, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return &os.PathError{Op: "chown", Path: e.Path, Err: err}
+		}
+	}
 	if e.Kind != repository.Link {
-		if err := unix.Fchmodat(int(dir.Fd()), name, e.Mode, 0); err != nil {
+		if err := unix.Fchmodat(at, name, e.Mode, 0); err != nil {
 			return &os.PathError{Op: "chmod", Path: e.Path, Err: err}
 		}
 	}
@@ -191,7 +245,7 @@ func (l *layout) dress(e *Entry) error {
 	if mtime.Nsec < 0 { // before 1970
 		mtime.Sec, mtime.Nsec = mtime.Sec-1, mtime.Nsec+1e9
 	}
-	if err := unix.UtimesNanoAt(int(dir.Fd()), name, []unix.Timespec{mtime, mtime}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.UtimesNanoAt(at, name, []unix.Timespec{mtime, mtime}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return &os.PathError{Op: "set the time of", Path: e.Path, Err: err}
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/replicate/replicate"
@@ -251,16 +250,4 @@ func (e *Entry) check() error {
 		return errors.New("its pieces do not add up")
 	}
 	return nil
-}
-
-// ReadManifest reads an encoded manifest to the end of r.
-func ReadManifest(r io.Reader) (*Manifest, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
-	if err != nil {
-		return nil, problem("read manifest", "", err)
-	}
-	if len(data) > maxManifest {
-		return nil, replicate.Errorf(replicate.Corrupt, "a manifest of more than %d bytes", maxManifest)
-	}
-	return ParseManifest(data)
 }

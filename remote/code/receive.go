@@ -48,6 +48,7 @@ type receiver struct {
 	options ReceiveOptions
 	tree    *Manifest
 	pieces  []place
+	unasked []place // what the sender sends at once
 }
 
 // errAgain says that the sender begins again: its next message is another manifest.
@@ -102,6 +103,9 @@ func (r *receiver) announced() error {
 			return err
 		}
 		r.pieces = distinct(r.tree)
+		if r.unasked, err = chosen(r.pieces, payload); err != nil {
+			return err
+		}
 		return r.checkPieces()
 	}
 }
@@ -132,6 +136,9 @@ func (r *receiver) fetch(ctx context.Context) error {
 		return err
 	}
 	defer l.close()
+	if err := r.take(ctx, r.unasked); err != nil {
+		return err
+	}
 	for range maxRounds {
 		if err := r.want(ctx); err != nil {
 			return err

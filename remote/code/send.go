@@ -22,6 +22,10 @@ const lastWords = 5 * time.Second
 // batch is how much content goes into one message: much enough to compress small files together.
 const batch = 1 << 20
 
+// maxUnasked is how much goes without being asked for, of files that nobody remembers to have sent: asking is a round trip, and if it is there after all
+// no more than the time for so much is lost.
+const maxUnasked = 1 << 20
+
 // A Phase is what a sender is doing.
 type Phase string
 
@@ -109,6 +113,7 @@ type sender struct {
 	memory   memory
 	progress func(phase Phase, done, total int64)
 	manifest Manifest
+	fresh    map[string]bool // paths of files that go unasked
 	report   Report
 	replies  chan reply
 }
@@ -141,11 +146,19 @@ func (s *sender) send(ctx context.Context) error {
 
 // offer sends the manifest and what is wanted of it.
 func (s *sender) offer(ctx context.Context) error {
-	if err := s.wire.manifest(&s.manifest); err != nil {
+	pieces := distinct(&s.manifest)
+	unasked := bitmap(len(pieces), func(i int) bool { return s.fresh[s.manifest.Entries[pieces[i].entry].Path] })
+	if err := s.wire.manifest(&s.manifest, unasked); err != nil {
 		return err
 	}
-	pieces := distinct(&s.manifest)
-	for {
+	for answer := unasked; ; {
+		wanted, err := chosen(pieces, answer)
+		if err == nil {
+			err = s.chunks(ctx, wanted)
+		}
+		if err != nil {
+			return err
+		}
 		r, ok := <-s.replies
 		if !ok {
 			return errProtocol
@@ -158,13 +171,7 @@ func (s *sender) offer(ctx context.Context) error {
 			s.arrived()
 			return nil
 		case msgWanted:
-			wanted, err := chosen(pieces, r.payload)
-			if err != nil {
-				return err
-			}
-			if err := s.chunks(ctx, wanted); err != nil {
-				return err
-			}
+			answer = r.payload
 		default:
 			return errProtocol
 		}
@@ -297,6 +304,11 @@ func (s *sender) read(ctx context.Context) error {
 		return err
 	}
 	s.remember(moment, len(jobs) > 0)
+	if s.fresh = map[string]bool{}; total <= maxUnasked && s.options.Memory != "" {
+		for _, i := range jobs {
+			s.fresh[s.manifest.Entries[i].Path] = true
+		}
+	}
 	s.drop(gone)
 	return nil
 }

@@ -68,6 +68,51 @@ func TestUnchangedFilesAreNotReadAgain(t *testing.T) {
 	}
 }
 
+// TestNewFilesComeUnasked hears what a receiver asks for: nothing of files that were never sent, and all that it lacks of those that were.
+func TestNewFilesComeUnasked(t *testing.T) {
+	root := t.TempDir()
+	o := Options{Root: root, Memory: filepath.Join(t.TempDir(), "memory")}
+	write(t, filepath.Join(root, "a"), random(1, 1000))
+	write(t, filepath.Join(root, "b"), random(2, 2000))
+	settle(t, root, filepath.Dir(o.Memory))
+	send := func(chunks string) (asked []string, report Report) {
+		t.Helper()
+		target := t.TempDir()
+		here, there := net.Pipe()
+		heard := &recorded{Conn: there}
+		report, sent, received := ends(t.Context(), scan(t, o), here, heard, ReceiveOptions{Chunks: chunks, Target: target})
+		must(t, sent)
+		must(t, received)
+		same(t, root, target)
+		for w := newWire(&heard.said); ; {
+			kind, payload, err := w.receive()
+			if err != nil {
+				return asked, report
+			}
+			asked = append(asked, fmt.Sprintf("%c%x", kind, payload))
+		}
+	}
+	chunks := t.TempDir()
+	for _, tt := range []struct {
+		what, chunks string
+		change       func()
+		asked        string
+		sent         int64
+	}{
+		{"all new", chunks, func() {}, "[w00 d]", 3000},
+		{"nothing new", chunks, func() {}, "[w00 d]", 0},
+		{"one changed", chunks, func() { write(t, filepath.Join(root, "b"), random(3, 2000)) }, "[w00 d]", 2000},
+		{"another host", t.TempDir(), func() { settle(t, root, filepath.Dir(o.Memory)) }, "", 3000},
+		{"more than goes unasked", chunks, func() { write(t, filepath.Join(root, "c"), random(4, maxUnasked+1)) }, "", maxUnasked + 1},
+	} {
+		tt.change()
+		asked, report := send(tt.chunks)
+		if report.Sent != tt.sent || tt.asked != "" && fmt.Sprint(asked) != tt.asked {
+			t.Errorf("%s: %d bytes travelled, want %d; the receiver said %v", tt.what, report.Sent, tt.sent, asked)
+		}
+	}
+}
+
 // settle waits until the clock of a file system tells the files of a tree from those that change from now on.
 func settle(t *testing.T, root, clock string) {
 	t.Helper()
@@ -235,6 +280,29 @@ func TestDamagedChunksAreFetchedAgain(t *testing.T) {
 	if got, err := os.ReadFile(dir + "/2/f"); err != nil || !bytes.Equal(got, content) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
+}
+
+func TestDamagedChunksOfSomeOfManyFilesAreFetchedAgain(t *testing.T) {
+	root, dir := t.TempDir(), t.TempDir()
+	for i := range 3 * stretchFiles {
+		write(t, filepath.Join(root, []string{"", "a", "a/b"}[i%3], fmt.Sprintf("%04d", i)), random(uint64(i), 1000+i))
+	}
+	write(t, filepath.Join(root, "a/ends with zeros"), append(random(200, 100<<10), make([]byte, 8<<20)...))
+	o := ReceiveOptions{Chunks: dir + "/chunks", Target: dir + "/1"}
+	transfer(t, scan(t, Options{Root: root}), o)
+	same(t, root, o.Target)
+	damaged := int64(0)
+	for i, path := range chunkFiles(t, o.Chunks) {
+		if info, err := os.Stat(path); i%20 == 0 && err == nil {
+			damaged += info.Size()
+			must(t, flip(path, 10))
+		}
+	}
+	o.Target = dir + "/2"
+	if report := transfer(t, scan(t, Options{Root: root}), o); report.Sent != damaged {
+		t.Errorf("%d bytes travelled of %d", report.Sent, damaged)
+	}
+	same(t, root, o.Target)
 }
 
 func chunkFiles(t *testing.T, dir string) []string {
@@ -433,7 +501,8 @@ func TestHostileManifestsAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
 			w := newWire(&b)
-			must(t, w.manifest(&Manifest{Entries: entries}))
+			m := &Manifest{Entries: entries}
+			must(t, w.manifest(m, bitmap(len(distinct(m)), func(int) bool { return false })))
 			must(t, w.flush())
 			top := t.TempDir()
 			err := Receive(t.Context(), script{&b, io.Discard}, ReceiveOptions{Chunks: top + "/chunks", Target: top + "/target"})

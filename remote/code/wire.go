@@ -124,8 +124,8 @@ func lost(err error) error {
 	return &replicate.Error{Op: "connection lost", Kind: replicate.Unavailable, Err: err}
 }
 
-// manifest sends a manifest.
-func (w *wire) manifest(m *Manifest) error {
+// manifest sends a manifest, and which of its pieces follow.
+func (w *wire) manifest(m *Manifest, unasked []byte) error {
 	for b := m.Append(nil); len(b) > 0; {
 		part := b[:min(len(b), batch)]
 		b = b[len(part):]
@@ -133,7 +133,7 @@ func (w *wire) manifest(m *Manifest) error {
 			return err
 		}
 	}
-	return w.say(msgManifestEnd, nil)
+	return w.say(msgManifestEnd, unasked)
 }
 
 // sendError tells the other end why this one gives up.

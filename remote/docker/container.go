@@ -2,9 +2,11 @@ package docker
 
 import (
 	"context"
+	"net/http/httptrace"
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -41,6 +43,7 @@ type Container struct {
 type Bind struct {
 	Source, Target string
 	Writable       bool
+	Make           bool // a directory that root makes if it is not there
 }
 
 // A Mount shows a volume in the container; the volume is created with the container if it is not there.
@@ -121,6 +124,7 @@ func (c Container) host() *container.HostConfig {
 		NetworkMode:  container.NetworkMode(c.Network),
 		PortBindings: network.PortMap{},
 		ShmSize:      c.ShmSize,
+		Binds:        c.madeBinds(),
 		Mounts:       c.mounts(),
 		Resources:    container.Resources{DeviceRequests: c.GPUs.requests()},
 	}
@@ -136,10 +140,27 @@ func (c Container) host() *container.HostConfig {
 	return host
 }
 
+// madeBinds asks for binds in the older way, which creates a directory.
+func (c Container) madeBinds() (binds []string) {
+	for _, b := range c.Binds {
+		if b.Make {
+			mode := ":ro"
+			if b.Writable {
+				mode = ":rw"
+			}
+			binds = append(binds, b.Source+":"+b.Target+mode)
+		}
+	}
+	return binds
+}
+
 // mounts asks for binds by type: a missing directory is then an error, where the older way creates it.
 func (c Container) mounts() []mount.Mount {
 	var mounts []mount.Mount
 	for _, b := range c.Binds {
+		if b.Make {
+			continue
+		}
 		mounts = append(mounts, mount.Mount{Type: mount.TypeBind, Source: b.Source, Target: b.Target, ReadOnly: !b.Writable})
 	}
 	for _, v := range c.Volumes {
@@ -198,9 +219,44 @@ func (e *Engine) Start(ctx context.Context, c Container) (again bool, err error)
 	return err == nil, err
 }
 
+// Restart starts a container that ran before; one that runs is left alone.
+func (e *Engine) Restart(ctx context.Context, name string) error {
+	return e.call(ctx, "start container", name, func(ctx context.Context) error {
+		_, err := e.api.ContainerStart(ctx, name, client.ContainerStartOptions{})
+		return err
+	})
+}
+
 // refusesLimits reports whether a container could not be started because of limits that its host may not set.
 func refusesLimits(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "error setting rlimit")
+}
+
+// StartAttached is Attach and Start, asked for together, and twice as fast on a far host. opened gets the stream while the container is being started: what it writes
+// the engine keeps until PID 1 reads. The stream lives longer than ctx; where the container does not run in the end it is closed.
+func (e *Engine) StartAttached(ctx context.Context, c Container, opened func(*Stream)) (again bool, err error) {
+	var stream *Stream
+	asked, attached := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done := sync.OnceFunc(func() { close(asked) })
+		defer done()
+		attaching := httptrace.WithClientTrace(context.WithoutCancel(ctx), &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { done() }})
+		s, err := e.Attach(attaching, c.Name)
+		if err == nil {
+			stream = s
+			opened(s)
+		}
+		attached <- err
+	}()
+	<-asked // an engine that is asked to start first answers the other only when the container runs
+	again, err = e.Start(ctx, c)
+	if attachErr := <-attached; err == nil && !again {
+		err = attachErr
+	}
+	if stream != nil && (err != nil || again) {
+		stream.Close()
+	}
+	return again, err
 }
 
 // Kill sends a signal, such as KILL, to PID 1. A container that does not run has nobody to hear it, which is no error.

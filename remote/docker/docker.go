@@ -31,7 +31,7 @@ import (
 type Dialer func(ctx context.Context) (net.Conn, error)
 
 // idleConnections are kept open between calls: as many as calls are made at the same time. On a far host opening one is a round trip.
-const idleConnections = 4
+const idleConnections = 5
 
 // An Engine is one Docker engine. Its methods may be called at the same time.
 type Engine struct {
@@ -43,12 +43,37 @@ type Engine struct {
 
 // Open asks an engine which API it speaks: one round trip. The Dialer's own error is in the chain of what Open returns.
 func Open(ctx context.Context, dial Dialer) (*Engine, error) {
+	e, err := connect(dial)
+	if err != nil {
+		return nil, err
+	}
+	err = e.call(ctx, "ask Docker", "", func(ctx context.Context) error {
+		ping, err := e.api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+		if err != nil && ping.APIVersion != "" {
+			return replicate.Errorf(replicate.Usage, "Docker on the host speaks API %s, which is too old: %s came with Docker 19.03", ping.APIVersion, client.MinAPIVersion)
+		}
+		return err
+	})
+	if err != nil {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// Assume is Open for an engine of which API said some version the last time: it asks nothing, so that calls can be made at once. They count only if
+// an Open beside them finds that version again: other engines refuse them, or answer something else.
+func Assume(dial Dialer, version string) (*Engine, error) {
+	return connect(dial, client.WithAPIVersion(version))
+}
+
+func connect(dial Dialer, more ...client.Opt) (*Engine, error) {
 	e := &Engine{}
 	// Without HTTP/2, for which the transport gets settings for TLS: with those the client dials by itself.
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	transport := &http.Transport{MaxIdleConns: idleConnections, MaxIdleConnsPerHost: idleConnections, Protocols: &protocols}
-	api, err := client.New(
+	options := append(more,
 		client.WithHTTPClient(&http.Client{Transport: transport, CheckRedirect: client.CheckRedirect}),
 		client.WithDialContext(func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := dial(ctx)
@@ -59,20 +84,9 @@ func Open(ctx context.Context, dial Dialer) (*Engine, error) {
 		}),
 		client.WithHTTPResponseHook(e.notice),
 	)
-	if err != nil {
+	var err error
+	if e.api, err = client.New(options...); err != nil {
 		return nil, &replicate.Error{Op: "open Docker", Kind: replicate.Internal, Err: err}
-	}
-	e.api = api
-	err = e.call(ctx, "ask Docker", "", func(ctx context.Context) error {
-		ping, err := api.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
-		if err != nil && ping.APIVersion != "" {
-			return replicate.Errorf(replicate.Usage, "Docker on the host speaks API %s, which is too old: %s came with Docker 19.03", ping.APIVersion, client.MinAPIVersion)
-		}
-		return err
-	})
-	if err != nil {
-		e.Close()
-		return nil, err
 	}
 	return e, nil
 }

@@ -3,6 +3,7 @@ package docker_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -83,6 +84,78 @@ func TestEveryVersionIsSpokenAsItIs(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAssumedVersionIsSpokenWithoutAsking(t *testing.T) {
+	asked := make(chan string, 2)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Method + " " + r.URL.Path
+		says(map[string]any{"Architecture": "x86_64"})(w, r)
+	}))
+	t.Cleanup(server.Close)
+	e, err := docker.Assume(func(ctx context.Context) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", server.Listener.Addr().String())
+	}, "1.44")
+	must(t, err)
+	t.Cleanup(func() { e.Close() })
+	_, err = e.Info(t.Context())
+	must(t, err)
+	if first := <-asked; first != "GET /v1.44/info" || e.API() != "1.44" {
+		t.Errorf("%s was asked for first, API %s", first, e.API())
+	}
+}
+
+// TestStartDoesNotWaitForTheAnswerToAttach has an engine that answers the latter only once it was asked for the former, behind which it comes.
+func TestStartDoesNotWaitForTheAnswerToAttach(t *testing.T) {
+	asked, started := make(chan struct{}), make(chan struct{})
+	f := &fake{"1.44", map[string]func(http.ResponseWriter, *http.Request){
+		"POST /containers/n/attach": func(w http.ResponseWriter, _ *http.Request) {
+			close(asked)
+			<-started
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+			io.Copy(conn, conn)
+			conn.Close()
+		},
+		"POST /containers/n/start": func(w http.ResponseWriter, _ *http.Request) {
+			<-asked
+			close(started)
+			w.WriteHeader(http.StatusNoContent)
+		},
+	}}
+	var out strings.Builder
+	var read error
+	again, err := f.open(t).StartAttached(t.Context(), docker.Container{Name: "n"}, func(s *docker.Stream) {
+		_, err := s.Write([]byte("\x01\x00\x00\x00\x00\x00\x00\x05hello"))
+		read = errors.Join(err, s.CloseWrite(), s.Output(&out, io.Discard))
+	})
+	if again || err != nil || read != nil || out.String() != "hello" {
+		t.Errorf("again %v, %v; %q came, %v", again, err, out.String(), read)
+	}
+}
+
+func TestContainerThatDoesNotStartIsNotAttachedTo(t *testing.T) {
+	closed := make(chan struct{})
+	f := &fake{"1.44", map[string]func(http.ResponseWriter, *http.Request){
+		"POST /containers/n/attach": func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			io.WriteString(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+			io.Copy(io.Discard, conn)
+			close(closed)
+		},
+		"POST /containers/n/start": refuses(500, "no space left on device"),
+	}}
+	_, err := f.open(t).StartAttached(t.Context(), docker.Container{Name: "n"}, func(*docker.Stream) {})
+	wants(t, err, replicate.Full, "start container n")
+	<-closed
 }
 
 func TestEnginesThatAreTooOldSaySo(t *testing.T) {

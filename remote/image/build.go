@@ -40,9 +40,9 @@ type Environment struct {
 	Key       string // of the last layer; "" if the base is the environment
 	Base      docker.Image
 	Layers    []Layer
-	Built     time.Time // of the image
-	Fresh     int       // layers built by or while this call
-	Installed Installed // what is known of it; of an environment that was there it is in /etc/replicate/env.json
+	Built     time.Time           // of the image
+	Fresh     int                 // layers built by or while this call
+	Installed replicate.Installed // what is known of it; of an environment that was there it is in /etc/replicate/env.json
 }
 
 // Look says what of an environment is on the host: its layers, of which the first there are images. base is false if not even the base image is there. It

@@ -37,7 +37,7 @@ type layer struct {
 	site      site
 	number    int
 	secrets   map[string]string
-	installed Installed
+	installed replicate.Installed
 
 	redelivered bool
 }
@@ -294,20 +294,12 @@ func withPath(env []string, dir string) []string {
 	return append(list, "PATH="+dir+":"+path)
 }
 
-// Installed is /etc/replicate/env.json of an image.
-type Installed struct {
-	Base     string   `json:"base"` // digest
-	Image    string   `json:"image,omitempty"`
-	Platform string   `json:"platform"`
-	Chain    []string `json:"chain"` // keys, from the base up
-	Steps    []string `json:"steps"`
-	Pip      []string `json:"pip,omitempty"`
-	Apt      []string `json:"apt,omitempty"`
-}
+// InstalledPath is where an image that was built here has its replicate.Installed, as JSON.
+const InstalledPath = "/etc/replicate/env.json"
 
 // note writes env.json into the container.
 func (l *layer) note(ctx context.Context) error {
-	i := Installed{Base: l.site.base.ID, Platform: l.site.base.Platform}
+	i := replicate.Installed{Base: l.site.base.ID, Platform: l.site.base.Platform}
 	if tags := l.site.base.Tags; len(tags) > 0 {
 		i.Image = tags[0]
 	}
@@ -330,7 +322,7 @@ func (l *layer) note(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return l.Engine.PutFiles(ctx, l.name(), "/", docker.File{Name: "etc/replicate/env.json", Mode: 0o644, Data: append(text, '\n')})
+	return l.Engine.PutFiles(ctx, l.name(), "/", docker.File{Name: strings.TrimPrefix(InstalledPath, "/"), Mode: 0o644, Data: append(text, '\n')})
 }
 
 // remove clears up what the step needed.

@@ -12,6 +12,7 @@ const (
 	stepDir   = docker.RunDir + "/step"   // files of the step
 	foundDir  = docker.RunDir + "/found"  // what is installed after it
 	secretDir = docker.RunDir + "/secret" // in memory
+	aptDir    = docker.RunDir + "/apt"    // what apt downloads
 	cacheDir  = "/replicate-cache"
 	venvDir   = "/opt/replicate/python" // of an image that had no Python
 )
@@ -28,7 +29,7 @@ type step struct {
 
 // runStep runs a step as its arguments, and notes what is installed then. Its variables are set here and not for the container, whose variables a
 // commit would keep. PIP_BREAK_SYSTEM_PACKAGES is for Debian's Python, which refuses otherwise. Credentials become a file in memory that curl, git, pip
-// and uv read.
+// and uv read. apt finds archives that were downloaded before by links: its own directory of them is one builder's alone, as it locks it.
 const runStep = `unset PYTHONPATH
 export DEBIAN_FRONTEND=noninteractive
 export PIP_BREAK_SYSTEM_PACKAGES=1 PIP_CACHE_DIR=` + cacheDir + `/pip PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -42,7 +43,21 @@ if [ -n "$` + netrcVariable + `" ]; then
   HOME=` + secretDir + ` NETRC=` + secretDir + `/.netrc
   export HOME NETRC
 fi
+if command -v apt-get >/dev/null 2>&1 && mkdir -p ` + cacheDir + `/apt ` + aptDir + `/partial; then
+  for deb in ` + cacheDir + `/apt/*.deb; do
+    if [ -f "$deb" ]; then ln -s "$deb" ` + aptDir + `/; fi
+  done
+  echo 'Dir::Cache::archives "` + aptDir + `"; APT::Keep-Downloaded-Packages "true";' >` + aptDir + `.conf
+  APT_CONFIG=` + aptDir + `.conf
+  export APT_CONFIG
+fi
 "$@" </dev/null || exit $?
+for deb in ` + aptDir + `/*.deb; do
+  if [ -f "$deb" ] && [ ! -h "$deb" ]; then
+    part=` + cacheDir + `/apt/.$(uname -n)
+    cp "$deb" "$part" && mv "$part" "` + cacheDir + `/apt/${deb##*/}"
+  fi
+done
 mkdir -p ` + foundDir + `
 if command -v python3 >/dev/null 2>&1; then
   python3 -m pip freeze --all >` + foundDir + `/pip 2>/dev/null || uv pip freeze >` + foundDir + `/pip 2>/dev/null

@@ -15,6 +15,7 @@ const (
 	asked       cause = "stopped"
 	interrupted cause = "interrupted"
 	timedOut    cause = "timeout"
+	outside     cause = "told to end from outside, as when Docker or the machine stops"
 )
 
 // asks are what was asked of a job, by whomever. The first one decides how its end is called.
@@ -82,7 +83,7 @@ func (c cause) of(e ending) ending {
 		e.status = replicate.Interrupted
 	case timedOut:
 		e.status, e.code = replicate.Terminated, ExitTimeout
-	case asked:
+	case asked, outside:
 		e.status = replicate.Terminated
 	}
 	e.reason = string(c)

@@ -18,11 +18,11 @@ func CopyWhileRead(to io.Writer, log io.Reader, patience time.Duration) error {
 	var since atomic.Int64 // when the write that waits began, in ns; 0 if none waits
 	done := make(chan error, 1)
 	go func() {
-		_, err := io.Copy(writerFunc(func(p []byte) (int, error) {
+		_, err := io.CopyBuffer(writerFunc(func(p []byte) (int, error) {
 			since.Store(time.Now().UnixNano())
 			defer since.Store(0)
 			return to.Write(p)
-		}), log)
+		}), log, make([]byte, copied))
 		done <- err
 	}()
 	tick := time.NewTicker(patience / 4)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -60,7 +61,8 @@ func (f Frame) appendHeader(b []byte) []byte {
 type FrameReader struct {
 	r        *bufio.Reader
 	next     int64
-	consumed int64 // bytes of the whole frames that were read
+	consumed int64  // bytes of the whole frames that were read
+	data     []byte // of the last frame, and a newline
 }
 
 // NewFrameReader returns a reader of the frames in r that yields nothing before an offset.
@@ -79,9 +81,10 @@ func (r *FrameReader) Offset() int64 { return r.next }
 
 // Next returns the next frame, cut at its front if it began before the offset. The error is io.EOF between frames,
 // io.ErrUnexpectedEOF within one, of which nothing is returned: a reader that comes again asks at Offset. Bytes that are no frame are a Corrupt error.
+// Data is the caller's until the next call.
 func (r *FrameReader) Next() (Frame, error) {
 	for {
-		f, n, err := readFrame(r.r)
+		f, n, err := r.read()
 		if err != nil {
 			return Frame{}, err
 		}
@@ -97,9 +100,9 @@ func (r *FrameReader) Next() (Frame, error) {
 	}
 }
 
-// readFrame returns a frame and its length in the log.
-func readFrame(r *bufio.Reader) (Frame, int64, error) {
-	header, err := readHeader(r)
+// read returns a frame and its length in the log.
+func (r *FrameReader) read() (Frame, int64, error) {
+	header, err := readHeader(r.r)
 	if err != nil {
 		return Frame{}, 0, err
 	}
@@ -108,15 +111,27 @@ func readFrame(r *bufio.Reader) (Frame, int64, error) {
 	if err != nil {
 		return Frame{}, 0, err
 	}
-	var data bytes.Buffer // grows with what is there: n may be a lie
-	if _, err := io.CopyN(&data, r, int64(n)+1); err != nil {
+	if err := r.fill(n + 1); err != nil {
 		return Frame{}, 0, torn(err)
 	}
-	f.Data = data.Bytes()[:n]
-	if data.Bytes()[n] != '\n' {
+	f.Data = r.data[:n]
+	if r.data[n] != '\n' {
 		return Frame{}, 0, replicate.Errorf(replicate.Corrupt, "the frame at %d is longer than it says", f.Offset)
 	}
 	return f, length + int64(n) + 1, nil
+}
+
+// fill reads n bytes. It takes memory for what is there only: n may be a lie.
+func (r *FrameReader) fill(n int) error {
+	r.data = r.data[:0]
+	for len(r.data) < n {
+		from := len(r.data)
+		r.data = slices.Grow(r.data, min(n-from, 2*readSize))[:min(n, from+2*readSize)]
+		if _, err := io.ReadFull(r.r, r.data[from:]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readHeader returns a line without its newline.

@@ -55,7 +55,9 @@ func openLeases(dir string, devices []string) (*leases, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
-	_ = os.Chmod(dir, 0o1777) // whatever the umask; refused to others than its maker
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) == 0 {
+		_ = os.Chmod(dir, 0o1777) // whatever the umask; refused to others than its maker
+	}
 	for _, uuid := range devices {
 		if uuid == "" || strings.ContainsAny(uuid, "/\x00") {
 			l.close()

@@ -62,7 +62,7 @@ func (s *supervisor) died(spec Spec) (ending, bool) {
 	switch {
 	case s.begun.Phase == Stopping:
 		return asked.of(gone), true
-	case s.begun.Attempt > spec.Retries:
+	case s.begun.Attempt > spec.Retries || exists(filepath.Join(s.Dir, SettleName)):
 		return gone, true
 	}
 	return ending{}, false
@@ -89,6 +89,9 @@ func (s *supervisor) know(ctx context.Context) error {
 		return err
 	}
 	first := err != nil
+	if first && s.begun.Phase != "" { // who sent the job to the one before does not send it again
+		return errors.New("the supervisor was killed before it had its job")
+	}
 	if !first {
 		s.take(Line{Job: &spec})
 	}
@@ -195,7 +198,9 @@ func (s *supervisor) openOutbox(ctx context.Context, spec Spec, secrets Secrets)
 	}
 	sender := newSender(s.Options, outbox, s.reaper, secrets.Storage)
 	s.mu.Lock()
-	s.sender = sender
+	if s.sender = sender; s.secrets != nil { // they may have come meanwhile
+		sender.secrets = s.secrets.Storage
+	}
 	s.mu.Unlock()
 	s.background.Go(func() { sender.run(ctx) })
 	return nil
@@ -442,6 +447,11 @@ func (s *supervisor) drain(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // readSpec reads a spec.json.

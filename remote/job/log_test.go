@@ -189,6 +189,37 @@ func TestAFollowerSeesEverythingOnce(t *testing.T) {
 	}
 }
 
+func TestWhatIsThereIsReadAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := hold(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	w := openSmallLog(t, dir)
+	for range 20 { // over several segments, of which some may be sealed by now
+		write(w, strings.Repeat("x", 100))
+	}
+	follow, err := FollowLog(t.Context(), dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer follow.Close()
+	buf := make([]byte, readAhead)
+	n, err := follow.Read(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if frames := readAll(t, NewFrameReader(bytes.NewReader(buf[:n]), 0)); len(frames) != 20 {
+		t.Errorf("%d frames came at once", len(frames))
+	}
+	write(w, "more")
+	if n, err = follow.Read(buf); err != nil || !bytes.Contains(buf[:n], []byte("more")) {
+		t.Errorf("%q, %v", buf[:n], err)
+	}
+	_ = w.close()
+}
+
 func TestAFollowerEndsWithItsContextAndWithTheSupervisor(t *testing.T) {
 	dir := t.TempDir()
 	lock, err := hold(dir)

@@ -51,6 +51,10 @@ const (
 // FetchedName is a file in a job's directory that says that all of its commits are elsewhere.
 const FetchedName = "fetched"
 
+// SettleName is a file in a job's directory that says that the job is over: a supervisor that is started again runs it no more, records that it died with the
+// supervisor before, and sends what is left.
+const SettleName = "settle"
+
 // fetchPatience is how long an ended supervisor waits for who fetches: some round trips, and a start of a program.
 const fetchPatience = 3 * time.Second
 
@@ -123,7 +127,7 @@ func (f *follower) wait() error {
 type logReader struct {
 	dir  fs.FS
 	next int64        // the offset of the next frame, or more
-	wait func() error // called when there is no more: nil to look again
+	wait func() error // called when there is no more, and nothing pending: nil to look again
 
 	untilEnd bool // nothing is read behind the Note of the end
 
@@ -137,14 +141,44 @@ type logReader struct {
 	err     error
 }
 
+const (
+	// readAhead is how much is gathered for one Read, of what is there: every write of it goes through the hands of four processes.
+	readAhead = 256 << 10
+	// copied is what a reader should take at once.
+	copied = readAhead + readSize
+)
+
+// errPending says that there is no more, but something that was not read yet.
+var errPending = errors.New("pending")
+
 func (r *logReader) Read(p []byte) (int, error) {
-	for r.pending.Len() == 0 && r.err == nil {
-		r.err = r.step()
+	if r.pending.Len() == 0 {
+		r.gather()
 	}
 	if r.pending.Len() > 0 {
 		return r.pending.Read(p)
 	}
 	return 0, r.err
+}
+
+// gather takes what frames are there, up to readAhead, and waits only for the first.
+func (r *logReader) gather() {
+	r.pending.Reset()
+	for r.pending.Len() < readAhead && r.err == nil {
+		err := r.step()
+		if errors.Is(err, errPending) {
+			return
+		}
+		r.err = err
+	}
+}
+
+// idle waits, unless there is something pending.
+func (r *logReader) idle() error {
+	if r.pending.Len() > 0 {
+		return errPending
+	}
+	return r.wait()
 }
 
 // Close ends the reading.
@@ -164,13 +198,13 @@ func (r *logReader) step() error {
 		if err != nil || opened {
 			return err
 		}
-		return r.wait()
+		return r.idle()
 	}
 	frame, err := r.frames.Next()
 	switch {
 	case err == nil:
 		r.next, r.position = frame.End(), r.frames.consumed
-		r.pending.Reset()
+		r.pending.Grow(maxHeader + len(frame.Data) + 1)
 		r.pending.Write(frame.Append(r.pending.AvailableBuffer()))
 		if r.untilEnd && frame.Stream == Notes && isEnd(frame.Data) {
 			return io.EOF
@@ -233,7 +267,7 @@ func (r *logReader) more() error {
 		}
 		r.Close()
 		if !next {
-			return r.wait()
+			return r.idle()
 		}
 		return nil
 	}
@@ -241,19 +275,18 @@ func (r *logReader) more() error {
 	if err != nil {
 		return err
 	}
-	if r.complete = later; !later { // what was written before the next segment began is read first
-		if err := r.wait(); err != nil {
-			return err
-		}
+	seeker, ok := r.file.(io.Seeker)
+	if !ok {
+		return io.EOF // a copy that does not grow
 	}
-	if seeker, ok := r.file.(io.Seeker); ok {
-		if _, err := seeker.Seek(r.position, io.SeekStart); err != nil {
-			return err
-		}
-		r.frames.restart(r.file, r.next, r.position)
+	if _, err := seeker.Seek(r.position, io.SeekStart); err != nil {
+		return err
+	}
+	r.frames.restart(r.file, r.next, r.position)
+	if r.complete = later; later { // what was written before the next segment began is read first
 		return nil
 	}
-	return io.EOF // a copy that does not grow
+	return r.idle()
 }
 
 // after reports whether there is a later segment, and makes it the one to open.

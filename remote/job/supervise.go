@@ -62,6 +62,8 @@ type Options struct {
 	Record func(ctx context.Context, spec Spec, secrets Secrets, tell func(string)) (Recorder, error)
 	// Outbox opens what the commits of a job go through, nil if its storage is local. It may be nil.
 	Outbox func(context.Context, Spec, Secrets) (Outbox, error)
+	// Fetched drops what the job recorded, when somebody has fetched all of it. It may be nil.
+	Fetched func()
 	// Now is the clock.
 	Now func() time.Time
 	// Signals of the process: TERM stops, INT interrupts.
@@ -180,8 +182,8 @@ func (s *supervisor) close() {
 	}
 	s.echo.flush()
 	if os.Getpid() == 1 {
-		if s.lingers() {
-			waitForFetch(s.Dir, fetchPatience)
+		if s.lingers() && waitForFetch(s.Dir, fetchPatience) && s.Fetched != nil {
+			s.Fetched()
 		}
 		waitForFollowers(s.Dir, followersPatience)
 	}
@@ -240,7 +242,7 @@ func (s *supervisor) hear(ctx context.Context) {
 			if got == os.Interrupt {
 				s.asks.ask(interrupted, false)
 			} else {
-				s.asks.ask(asked, false)
+				s.asks.ask(outside, false)
 			}
 			s.goAway()
 		}

@@ -170,6 +170,7 @@ func readAll(t *testing.T, r *FrameReader) []Frame {
 		} else if err != nil {
 			t.Fatal(err)
 		}
+		f.Data = bytes.Clone(f.Data) // Next takes it back
 		frames = append(frames, f)
 	}
 }

@@ -20,6 +20,12 @@ import (
 // shell is what every login shell is asked for. The rest comes by stdin, so that no shell but this one sees it.
 const shell = "/bin/sh -s"
 
+// apart are what login shells do not agree on within single quotes: quotes, backslashes, the history of csh, and lines.
+const apart = "'\\!\r\n\x00"
+
+// maxLine is how long a script may be that goes in the command: some login shells take lines of so many bytes only.
+const maxLine = 1000
+
 // What is being done when something goes wrong.
 const (
 	startShell = "start a shell on"
@@ -44,9 +50,16 @@ func (e *ExitError) Error() string {
 
 // Run runs a script by /bin/sh on the host and returns its stdout, whatever the login shell of the user is and whatever that prints.
 // The script's stdin is empty. If it does not end with status 0 the error has an *ExitError, and what was printed is returned too.
+//
+// A short script of one line, without single quotes, backslashes and exclamation marks, comes a round trip earlier, and everybody on the host may
+// see it in the list of processes.
 func (c *Conn) Run(ctx context.Context, script string) ([]byte, error) {
 	first, last := marker(), marker()
-	p, err := c.begin(ctx, first, fmt.Sprintf("echo %s\n( :\n%s\n) </dev/null\necho %s $?\nexit\n", first, script, last))
+	command, lines := shell, fmt.Sprintf("echo %s\n( :\n%s\n) </dev/null\necho %s $?\nexit\n", first, script, last)
+	if len(script) < maxLine && !strings.ContainsAny(script, apart) {
+		command, lines = fmt.Sprintf(`/bin/sh -c 'echo %s; ( eval "$1" ) </dev/null; echo %s $?' /bin/sh '%s'`, first, last, script), ""
+	}
+	p, err := c.begin(ctx, command, first, lines)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +98,7 @@ func (c *Conn) Stdio(ctx context.Context, argv ...string) (net.Conn, error) {
 		return nil, replicate.Errorf(replicate.Usage, "there is no command")
 	}
 	first := marker()
-	p, err := c.begin(ctx, first, fmt.Sprintf("command -v %s >/dev/null || { echo %s: not found >&2; exit 127; }\necho %s\nexec %s\n",
+	p, err := c.begin(ctx, shell, first, fmt.Sprintf("command -v %s >/dev/null || { echo %s: not found >&2; exit 127; }\necho %s\nexec %s\n",
 		quote(argv[0]), quote(argv[0]), first, quote(argv...)))
 	if err != nil {
 		return nil, err
@@ -99,8 +112,8 @@ type command struct {
 	out *bufio.Reader
 }
 
-// begin sends the first lines of a script to a shell and waits for its first marker. Nothing may follow before: a shell reads ahead.
-func (c *Conn) begin(ctx context.Context, marker, script string) (*command, error) {
+// begin starts a shell, sends it the first lines of a script and waits for its first marker. Nothing may follow before: a shell reads ahead.
+func (c *Conn) begin(ctx context.Context, shell, marker, script string) (*command, error) {
 	p, err := c.transport.exec(ctx, shell)
 	if err != nil {
 		return nil, c.noSession(ctx, err)

@@ -23,7 +23,10 @@ func TestScriptsRun(t *testing.T) {
 		{"empty", "", "", 0, ""},
 		{"empty stdin", "cat; echo done", "done\n", 0, ""},
 		{"signal", "echo hello; kill -9 $$", "hello\n", 137, ""},
-		{"syntax", "echo (", "", 2, `/bin/sh: 4: Syntax error: newline unexpected (expecting ")")`},
+		{"syntax", "echo (", "", 2, `/bin/sh: 1: eval: Syntax error: end of file unexpected (expecting ")")`},
+		{"syntax of lines", "echo hello\necho (", "", 2, `/bin/sh: 5: Syntax error: newline unexpected (expecting ")")`},
+		{"lines", "echo hello\ncat # comment\nexit 3", "hello\n", 3, ""},
+		{"what login shells do not agree on", `printf '%s\n' "it's !1 \$HOME"`, "it's !1 $HOME\n", 0, ""},
 		{"quotes", `x="a  'b'"; echo "$x" # comment`, "a  'b'\n", 0, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

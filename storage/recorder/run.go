@@ -147,11 +147,13 @@ func Settle(ctx context.Context, to, from *repository.Repository, id replicate.I
 	if !end.Status.Final() || here.row.Status.Final() {
 		return here.row.Experiment, nil
 	}
-	fields := map[string]json.RawMessage{"status": raw(end.Status), "ended": raw(end.Ended), "exit_code": raw(end.ExitCode), "error": raw(end.Failure)}
+	fields := map[string]json.RawMessage{
+		"status": raw(end.Status), "ended": raw(end.Ended), "exit_code": raw(end.ExitCode), "error": raw(end.Failure), "run": raw(end.Run),
+	}
 	if err := here.set(ctx, to, fields); err != nil {
 		return replicate.Experiment{}, err
 	}
-	here.row.Status, here.row.Ended, here.row.ExitCode, here.row.Failure = end.Status, end.Ended, end.ExitCode, end.Failure
+	here.row.Status, here.row.Ended, here.row.ExitCode, here.row.Failure, here.row.Run = end.Status, end.Ended, end.ExitCode, end.Failure, end.Run
 	return here.row.Experiment, nil
 }
 

@@ -9,19 +9,14 @@ import (
 	"github.com/replicate/replicate/storage"
 )
 
-const (
-	// aheadFor is how old a listing that was begun ahead may be when somebody asks for it.
-	aheadFor = 2 * time.Second
-	// sameMoment is how far apart two answers may be that count as one: between the end of an experiment and the end of its heartbeat lie an
-	// answer, syncs of a disk and another request.
-	sameMoment = 2 * time.Millisecond
-)
+// aheadFor is how old a listing that was begun ahead may be when somebody asks for it.
+const aheadFor = 2 * time.Second
 
 // Ahead returns a store that has begun to list heartbeats and new records, for a program that opens a repository, asks for its Heartbeats and then
 // Syncs, and that saves it two round trips. Each listing is given once, in place of the one that is asked for within two seconds.
 //
-// Whoever does so relies on heartbeats being older than records: one that goes away does so after the end of its experiment was recorded.
-// Both are asked for at the same moment, and that for records does not count if it was answered first.
+// Both are asked for at the same moment, so that the heartbeats may be the newer ones: of an experiment that ends then there is neither a heartbeat nor
+// the end. Whoever finds one that fell silent must Sync again to know.
 func Ahead(ctx context.Context, store storage.Store) storage.Store {
 	if _, local := store.(storage.Local); local {
 		return store
@@ -38,16 +33,13 @@ func Ahead(ctx context.Context, store storage.Store) storage.Store {
 				}
 				l.objects = append(l.objects, o)
 			}
-			l.answered = time.Now()
 		}()
 	}
-	a.beats = a.lists[livePrefix]
 	return a
 }
 
 type ahead struct {
 	storage.Store
-	beats *early
 
 	mu    sync.Mutex // guards lists
 	lists map[string]*early
@@ -57,10 +49,9 @@ type ahead struct {
 type early struct {
 	began time.Time
 
-	done     chan struct{} // closed when the rest is there
-	answered time.Time
-	objects  []storage.Object
-	err      error
+	done    chan struct{} // closed when the rest is there
+	objects []storage.Object
+	err     error
 }
 
 // Unwrap returns the store that is listed.
@@ -73,7 +64,11 @@ func (a *ahead) List(ctx context.Context, prefix, after string) iter.Seq2[storag
 		return a.Store.List(ctx, prefix, after)
 	}
 	return func(yield func(storage.Object, error) bool) {
-		if !a.isUsable(ctx, l) {
+		select {
+		case <-l.done:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil || l.err != nil {
 			a.Store.List(ctx, prefix, after)(yield)
 			return
 		}
@@ -94,16 +89,4 @@ func (a *ahead) take(prefix, after string) *early {
 		return nil
 	}
 	return l
-}
-
-// isUsable waits for a listing, and reports whether it may stand for a new one.
-func (a *ahead) isUsable(ctx context.Context, l *early) bool {
-	for _, wait := range []*early{l, a.beats} {
-		select {
-		case <-wait.done:
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return l.err == nil && a.beats.err == nil && a.beats.answered.Sub(l.answered) < sameMoment
 }

@@ -35,6 +35,7 @@ type captor struct {
 	path   func(j *errand) string // where a file is
 	build  *packBuilder
 	known  func(ctx context.Context, j *errand) *knownChunks
+	spare  chan struct{}     // one for each core that is free
 	hooked func(path string) // told when a file has been read and not been looked at again; for tests
 
 	*scratch
@@ -45,7 +46,7 @@ type scratch struct {
 	small  []byte    // contents of a group
 	stored []byte    // a compressed frame
 	held   []byte    // chunks that may have to be stored
-	blocks [2][]byte // of a large file: one is filled while chunks of the other are used
+	blocks [2][]byte // of a large file: with two, one is filled while chunks of the other are used
 }
 
 // scratches are kept from one snapshot to the next while commits follow each other: fresh memory costs as much as hashing it.
@@ -155,7 +156,7 @@ func (c *captor) large(ctx context.Context, j *errand) (captured, error) {
 		sum := blake3.New()
 		p.reset(size)
 		var n int64
-		for chunk := range c.ahead(ctx, chunks) {
+		for chunk := range c.chunks(ctx, chunks) {
 			if chunk.err != nil {
 				return n, readError(chunk.err)
 			}
@@ -186,36 +187,55 @@ type cutChunk struct {
 // chunksAhead is how many chunks wait to be used: they level out what differs from chunk to chunk.
 const chunksAhead = 2
 
-// ahead yields the chunks of a file, up to its end or the end of ctx. They are read, cut and hashed in another goroutine, so that a single file
-// keeps two cores busy. A chunk is valid until the next one is asked for.
-func (c *captor) ahead(ctx context.Context, from *chunker) iter.Seq[cutChunk] {
+// chunks yields the chunks of a file, up to its end or the end of ctx. A chunk is valid until the next one is asked for. As soon as a core is
+// spare, they are read, cut and hashed in a goroutine of their own: a single file keeps two cores busy.
+func (c *captor) chunks(ctx context.Context, from *chunker) iter.Seq[cutChunk] {
 	return func(yield func(cutChunk) bool) {
-		ctx, cancel := context.WithCancel(ctx)
-		for i := range c.blocks {
-			if c.blocks[i] == nil {
-				c.blocks[i] = make([]byte, chunkBuffer)
+		from.buf = c.block(0)
+		for ctx.Err() == nil {
+			select {
+			case <-c.spare:
+				defer func() { c.spare <- struct{}{} }()
+				c.ahead(ctx, from, yield)
+				return
+			default:
 			}
-		}
-		free := make(chan []byte, len(c.blocks))
-		free <- c.blocks[1]
-		from.buf = c.blocks[0]
-		chunks := make(chan cutChunk, chunksAhead)
-		go func() {
-			defer close(chunks)
-			produce(ctx, from, free, chunks)
-		}()
-		defer func() { // the goroutine ends here: the blocks are free
-			cancel()
-			for range chunks {
-			}
-		}()
-		for chunk := range chunks {
-			if chunk.used != nil {
-				free <- chunk.used
-			}
-			if chunk.err == io.EOF || !yield(chunk) {
+			if chunk := from.nextHashed(); chunk.err == io.EOF || !yield(chunk) {
 				return
 			}
+		}
+	}
+}
+
+// block returns the i-th block, which is made when it is first needed.
+func (c *captor) block(i int) []byte {
+	if c.blocks[i] == nil {
+		c.blocks[i] = make([]byte, chunkBuffer)
+	}
+	return c.blocks[i]
+}
+
+// ahead yields what is left of the chunks of a file, and has the next ones read meanwhile.
+func (c *captor) ahead(ctx context.Context, from *chunker, yield func(cutChunk) bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	free := make(chan []byte, len(c.blocks))
+	free <- c.block(1)
+	chunks := make(chan cutChunk, chunksAhead)
+	go func() {
+		defer close(chunks)
+		produce(ctx, from, free, chunks)
+	}()
+	defer func() { // the goroutine ends here: the blocks are free
+		cancel()
+		for range chunks {
+		}
+	}()
+	for chunk := range chunks {
+		if chunk.used != nil {
+			free <- chunk.used
+		}
+		if chunk.err == io.EOF || !yield(chunk) {
+			return
 		}
 	}
 }
@@ -233,19 +253,24 @@ func produce(ctx context.Context, from *chunker, free <-chan []byte, chunks chan
 		}
 	}
 	for {
-		data, err := from.next()
-		chunk := cutChunk{data: data, err: err}
-		if err == nil {
-			chunk.hash = from.hash()
-		}
+		chunk := from.nextHashed()
 		chunk.used, used = used, nil
 		select {
 		case chunks <- chunk:
 		case <-ctx.Done():
 			return
 		}
-		if err != nil {
+		if chunk.err != nil {
 			return
 		}
 	}
+}
+
+// nextHashed returns the next chunk with its hash, or why there is none.
+func (c *chunker) nextHashed() cutChunk {
+	data, err := c.next()
+	if err != nil {
+		return cutChunk{err: err}
+	}
+	return cutChunk{data: data, hash: c.hash()}
 }

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"slices"
@@ -234,6 +235,38 @@ func TestUnreadableFilesAreLeftOut(t *testing.T) {
 	row, _ := l.begun(w)
 	if l.read(row, "a") != "1" || l.entry(row, "closed") == nil || l.entry(row, "secret") != nil {
 		t.Error("the rest is not saved as it should be")
+	}
+}
+
+// TestChunksWhenACoreBecomesSpare reads a file of several blocks, during which a core becomes spare, up to its end or a chunk before.
+func TestChunksWhenACoreBecomesSpare(t *testing.T) {
+	data := fill(make([]byte, 40<<20), 3)
+	want := cuts(t, newChunker(bytes.NewReader(data), nil))
+	for _, until := range []int{2, 5, len(want)} {
+		for spareAt := range until + 1 {
+			c := &captor{spare: make(chan struct{}, 1), scratch: &scratch{}}
+			n, at := 0, 0
+			free := func() {
+				if n == spareAt {
+					c.spare <- struct{}{}
+				}
+			}
+			free()
+			for chunk := range c.chunks(t.Context(), newChunker(bytes.NewReader(data), nil)) {
+				if chunk.err != nil || chunk.hash != want[n].Hash || !bytes.Equal(chunk.data, data[at:at+int(want[n].Raw)]) {
+					t.Fatalf("a core is spare from chunk %d on: chunk %d of %d bytes is another one: %v", spareAt, n, len(chunk.data), chunk.err)
+				}
+				at += len(chunk.data)
+				n++
+				free()
+				if n == until {
+					break
+				}
+			}
+			if n != until || spareAt < until && len(c.spare) != 1 {
+				t.Errorf("a core is spare from chunk %d on: %d chunks of %d, and %d cores are spare then", spareAt, n, until, len(c.spare))
+			}
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ const maxDepth = 200
 type cursor struct {
 	data []byte
 	pos  int
+	room []Mark // of the last list of origins, for the next one
 }
 
 func (c *cursor) errorf(format string, args ...any) error {

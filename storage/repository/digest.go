@@ -295,8 +295,10 @@ func (c *cursor) commit() (*replicate.Commit, error) {
 	return &r.Commit, err
 }
 
-func (c *cursor) origins() (all []Mark, err error) {
-	err = c.array(func(int) error {
+// origins takes the list of where marks come from. It is valid until the next one.
+func (c *cursor) origins() ([]Mark, error) {
+	all := c.room[:0]
+	err := c.array(func(int) error {
 		m := Mark{Step: replicate.NoStep}
 		err := c.array(func(i int) (err error) {
 			switch i {
@@ -316,32 +318,35 @@ func (c *cursor) origins() (all []Mark, err error) {
 		all = append(all, m)
 		return err
 	})
+	c.room = all
 	return all, err
 }
 
 func (c *cursor) spans(origins []Mark) (Spans, error) {
 	all := Spans{}
 	err := c.object(func(key []byte) error {
-		name, span := string(key), &Span{}
-		all[name] = span
+		span := &struct { // one allocation: there are hundreds of thousands
+			Span
+			marks [4]Mark
+		}{}
+		all[string(key)] = &span.Span
 		places := [4]**Mark{&span.First, &span.Last, &span.Min, &span.Max}
 		return c.array(func(i int) (err error) {
 			if i >= len(places) {
 				return c.skip(0)
 			}
-			*places[i], err = c.mark(origins)
+			*places[i], err = c.mark(origins, &span.marks[i])
 			return err
 		})
 	})
 	return all, err
 }
 
-// mark takes [value, place of its origin], or null.
-func (c *cursor) mark(origins []Mark) (*Mark, error) {
+// mark takes [value, place of its origin] into m and returns it, or nil for null.
+func (c *cursor) mark(origins []Mark, m *Mark) (*Mark, error) {
 	if c.null() {
 		return nil, nil
 	}
-	var m Mark
 	n := 0
 	err := c.array(func(i int) (err error) {
 		switch n = i + 1; i {
@@ -361,5 +366,5 @@ func (c *cursor) mark(origins []Mark) (*Mark, error) {
 	if err == nil && n < 2 {
 		err = c.errorf("want a value and a place")
 	}
-	return &m, err
+	return m, err
 }

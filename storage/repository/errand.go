@@ -106,10 +106,18 @@ func (s *snapshot) capture(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	queue := make(chan []errand)
+	working, cores := min(len(tasks), workers()), runtime.GOMAXPROCS(0)
+	spare := make(chan struct{}, cores)
+	for range cores - working {
+		spare <- struct{}{}
+	}
 	var wg sync.WaitGroup
-	for range min(len(tasks), workers()) {
+	for range working {
 		wg.Go(func() {
-			c := &captor{path: s.path, build: s.build, known: s.known, hooked: s.project.hooked, scratch: scratches.Get().(*scratch)}
+			defer func() { spare <- struct{}{} }()
+			c := &captor{
+				path: s.path, build: s.build, known: s.known, spare: spare, hooked: s.project.hooked, scratch: scratches.Get().(*scratch),
+			}
 			defer scratches.Put(c.scratch)
 			for task := range queue {
 				if err := s.captureTask(ctx, c, task); err != nil {

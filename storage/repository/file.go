@@ -36,6 +36,10 @@ const (
 
 // Tree reads the tree of a row. A row without frames has an empty tree. Trees read lately are kept.
 func (r *Repository) Tree(ctx context.Context, row Row) (*Tree, error) {
+	return r.tree(ctx, row, r.readTree)
+}
+
+func (r *Repository) tree(ctx context.Context, row Row, read func(context.Context, []Ref) (*Tree, int64, error)) (*Tree, error) {
 	if len(row.Tree) == 0 {
 		return &Tree{}, nil
 	}
@@ -43,7 +47,7 @@ func (r *Repository) Tree(ctx context.Context, row Row) (*Tree, error) {
 		if _, _, isForeign := row.Foreign(); isForeign && r.foreign != nil {
 			return r.foreign.tree(ctx, row)
 		}
-		return r.readTree(ctx, row.Tree)
+		return read(ctx, row.Tree)
 	})
 	if err != nil {
 		return nil, &replicate.Error{Op: "read", Path: "the list of files", Kind: replicate.KindOf(err), Err: err}
@@ -63,13 +67,16 @@ func treeKey(refs []Ref) string {
 
 func (r *Repository) readTree(ctx context.Context, refs []Ref) (*Tree, int64, error) {
 	raws := make([][]byte, len(refs))
+	err := parallel(ctx, r.atOnce(r.workers()), len(refs), func(ctx context.Context, i int) (err error) {
+		raws[i], err = r.readFrame(ctx, refs[i])
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
 	var size int64
-	for i, ref := range refs {
-		var err error
-		if raws[i], err = r.readFrame(ctx, ref); err != nil {
-			return nil, 0, err
-		}
-		size += int64(len(raws[i]))
+	for _, raw := range raws {
+		size += int64(len(raw))
 	}
 	t, err := decodeTree(raws, refs[0].Pack)
 	return t, treeCost * size, err

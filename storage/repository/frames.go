@@ -217,6 +217,9 @@ func packError(pack replicate.Hash, err error) error {
 
 // openPack begins to read n bytes of a pack from off.
 func (r *Repository) openPack(ctx context.Context, pack replicate.Hash, off, n int64) (io.ReadCloser, error) {
+	if body := r.near.Load().open(pack, off, n); body != nil {
+		return body, nil
+	}
 	file := r.keptPack(packKey(pack))
 	if file == nil && r.local == nil {
 		return r.store.Get(ctx, packKey(pack), off, n)

@@ -70,7 +70,7 @@ func (r *Repository) readHead(ctx context.Context, o storage.Object, whole func(
 	}
 	s := &segment{key: o.Key}
 	var err error
-	if s.object, err = readObject(ctx, r.store, o.Key, 0, firstOfHead); err != nil {
+	if s.object, err = readSized(ctx, r.store, o.Key, 0, firstOfHead, firstOfHead); err != nil {
 		return err
 	}
 	if s.header, err = parseSegmentHeader(o.Key, s.object); err != nil {
@@ -203,7 +203,7 @@ func (r *Repository) readRuns(ctx context.Context, all []blockRun, each func(lin
 	var mu sync.Mutex // held while each runs; guards gone and damage
 	err = parallel(ctx, r.atOnce(max(runsAtOnce, runtime.GOMAXPROCS(0))), len(all), func(ctx context.Context, i int) error {
 		s := all[i]
-		data, err := readObject(ctx, r.store, s.key, s.from(), s.to()-s.from())
+		data, err := readSized(ctx, r.store, s.key, s.from(), s.to()-s.from(), s.to()-s.from())
 		if errors.Is(err, fs.ErrNotExist) {
 			mu.Lock()
 			defer mu.Unlock()

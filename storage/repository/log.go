@@ -34,10 +34,15 @@ func parseLog(key string, object []byte) (records []Record, err error) {
 
 // parseLines reads one record a line. Every line must end.
 func parseLines(object []byte) (records []Record, err error) {
-	records = make([]Record, 0, bytes.Count(object, []byte{'\n'}))
+	return appendRecords(make([]Record, 0, bytes.Count(object, []byte{'\n'})), object)
+}
+
+// appendRecords appends what parseLines reads.
+func appendRecords(records []Record, object []byte) ([]Record, error) {
 	var errs []error
-	err = eachLine(object, func(line []byte, off int) error {
-		r, err := ParseRecord(line)
+	c := &cursor{}
+	err := eachLine(object, func(line []byte, off int) error {
+		r, err := parseRecord(c, line)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("line at byte %d: %w", off, err))
 			return nil

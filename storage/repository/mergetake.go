@@ -71,7 +71,7 @@ func (m *merger) takeOne(ctx context.Context, o storage.Object, doomed doomedPac
 }
 
 func (m *merger) takeLog(ctx context.Context, o storage.Object, doomed doomedPacks) (t takenObject, err error) {
-	data, err := m.repository.readWhole(ctx, o.Key)
+	data, err := m.repository.readWhole(ctx, o)
 	if err != nil {
 		return t, err
 	}

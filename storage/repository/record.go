@@ -104,7 +104,10 @@ const (
 // ParseRecord reads one line of a log or index object, without its line end. The line is kept in the record, not copied. An unknown kind is
 // no error: such a record has its line and hash and nothing else. Unknown keys are ignored here and kept in the line. Errors are of kind
 // Corrupt and name the offset.
-func ParseRecord(line []byte) (Record, error) {
+func ParseRecord(line []byte) (Record, error) { return parseRecord(&cursor{}, line) }
+
+// parseRecord is ParseRecord with a cursor that serves for many lines.
+func parseRecord(c *cursor, line []byte) (Record, error) {
 	if len(line) > MaxLine {
 		return Record{}, replicate.Errorf(replicate.Corrupt, "record of %d bytes is longer than %d", len(line), MaxLine)
 	}
@@ -112,7 +115,7 @@ func ParseRecord(line []byte) (Record, error) {
 		return Record{}, replicate.Errorf(replicate.Corrupt, "byte %d: line end inside a record", i)
 	}
 	r := Record{Line: line}
-	c := &cursor{data: line}
+	c.data, c.pos = line, 0
 	if err := r.parse(c); err != nil {
 		return Record{}, &replicate.Error{Op: "read record", Kind: replicate.Corrupt, Err: err}
 	}

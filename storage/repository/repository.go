@@ -46,6 +46,7 @@ type Repository struct {
 
 	trees    *cache[string, *Tree]
 	frames   *frameCache
+	near     atomic.Pointer[excerpt] // read with the last tree
 	timing   timing
 	cache    *Cache       // nil: nothing is kept beyond this process
 	underway atomic.Int64 // bytes of frames that were asked for and are not here
@@ -201,6 +202,11 @@ func (r *Repository) atOnce(n int) int {
 
 // readObject reads up to n bytes of an object from off, to its end if n < 0.
 func readObject(ctx context.Context, store storage.Store, key string, off, n int64) ([]byte, error) {
+	return readSized(ctx, store, key, off, n, 0)
+}
+
+// readSized is readObject where size bytes are expected, for which room is made at once.
+func readSized(ctx context.Context, store storage.Store, key string, off, n, size int64) ([]byte, error) {
 	body, err := store.Get(ctx, key, off, n)
 	if err != nil {
 		return nil, err
@@ -210,9 +216,10 @@ func readObject(ctx context.Context, store storage.Store, key string, off, n int
 	if n >= 0 {
 		from = io.LimitReader(body, n)
 	}
-	data, err := io.ReadAll(from)
-	if err != nil {
+	var data bytes.Buffer
+	data.Grow(int(size) + bytes.MinRead)
+	if _, err := data.ReadFrom(from); err != nil {
 		return nil, fmt.Errorf("get %s: %w", key, err)
 	}
-	return data, nil
+	return data.Bytes(), nil
 }

@@ -207,20 +207,24 @@ func (b segmentBlock) decode(stored []byte) ([]byte, error) {
 
 // records decodes the blocks of d, which lie in object. A damaged block or line leaves the others readable and is one error.
 func (d *segmentDirectory) records(object []byte) (records []Record, errs []error) {
-	for _, b := range d.Blocks {
+	blocks := make([][]byte, len(d.Blocks))
+	n := 0
+	for i, b := range d.Blocks {
 		if b.Kind == blockNames {
 			continue
 		}
-		lines, err := b.decode(object[b.Off : b.Off+b.Stored])
-		if err != nil {
+		var err error
+		if blocks[i], err = b.decode(object[b.Off : b.Off+b.Stored]); err != nil {
 			errs = append(errs, err)
-			continue
 		}
-		some, err := parseLines(lines)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("block at byte %d: %w", b.Off, err))
+		n += bytes.Count(blocks[i], []byte{'\n'})
+	}
+	records = make([]Record, 0, n)
+	for i, lines := range blocks {
+		var err error
+		if records, err = appendRecords(records, lines); err != nil {
+			errs = append(errs, fmt.Errorf("block at byte %d: %w", d.Blocks[i].Off, err))
 		}
-		records = append(records, some...)
 	}
 	return records, errs
 }

@@ -25,13 +25,14 @@ func (m *Mark) precedes(o *Mark) bool {
 // A Span is what is kept of one metric. Adding is idempotent and may be done in any order.
 type Span struct{ First, Last, Min, Max *Mark } // each may be nil
 
-func (s *Span) add(m Mark) {
-	s.bound(&m)
+// add takes m in, which must not change any more.
+func (s *Span) add(m *Mark) {
+	s.bound(m)
 	if s.First == nil || m.precedes(s.First) {
-		s.First = &m
+		s.First = m
 	}
-	if s.Last == nil || s.Last.precedes(&m) {
-		s.Last = &m
+	if s.Last == nil || s.Last.precedes(m) {
+		s.Last = m
 	}
 }
 
@@ -64,7 +65,7 @@ func (s Spans) of(metric string) *Span {
 // AddCommit takes the metrics of a commit in.
 func (s Spans) AddCommit(c *replicate.Commit) {
 	for _, m := range c.Metrics {
-		s.of(m.Name).add(Mark{m.Value, c.Step, c.Seq, nanosecondsOf(c.Time), string(c.ID)})
+		s.of(m.Name).add(&Mark{m.Value, c.Step, c.Seq, nanosecondsOf(c.Time), string(c.ID)})
 	}
 }
 
@@ -74,7 +75,7 @@ func (s Spans) AddSummaries(writer string, summaries map[string]replicate.Summar
 		to := s.of(metric)
 		for _, p := range []*replicate.Point{summary.First, summary.Last} {
 			if p != nil {
-				to.add(Mark{p.Value, p.Step, p.N, 0, writer})
+				to.add(&Mark{p.Value, p.Step, p.N, 0, writer})
 			}
 		}
 		for _, p := range []*replicate.Point{summary.Min, summary.Max} {
@@ -88,17 +89,17 @@ func (s Spans) AddSummaries(writer string, summaries map[string]replicate.Summar
 // AddPoint takes the point at position n of the stream of a writer in.
 func (s Spans) AddPoint(writer string, n int64, p *Point) {
 	for _, m := range p.Metrics {
-		s.of(m.Name).add(Mark{m.Value, p.Step, n, 0, writer})
+		s.of(m.Name).add(&Mark{m.Value, p.Step, n, 0, writer})
 	}
 }
 
-// Join takes in what other spans have.
+// Join takes in what other spans have. The marks are theirs too from then on.
 func (s Spans) Join(other Spans) {
 	for metric, from := range other {
 		to := s.of(metric)
 		for _, m := range from.Marks() {
 			if m != nil {
-				to.add(*m)
+				to.add(m)
 			}
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
+	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/storage"
@@ -16,6 +16,9 @@ import (
 const (
 	// getsAtOnce is how many small objects are asked for at the same time: enough to hide a round trip of 30 ms.
 	getsAtOnce = 64
+	// logBytesAtOnce is how much of them is in memory at the same time, as it is stored: more than a link of 1 Gbit/s carries in a round trip of 100 ms,
+	// and little enough that the first ones are parsed long before the last.
+	logBytesAtOnce = 16 << 20
 	// segmentsAtOnce is how many objects of up to 64 MiB are in memory at the same time. All cores decode each of them.
 	segmentsAtOnce = 2
 )
@@ -76,14 +79,13 @@ type syncer struct {
 // pass lists, and yields what is new. It reports whether another pass must look for records that moved meanwhile.
 func (s *syncer) pass(ctx context.Context) (again bool, err error) {
 	// log/ before index/, as records move from there to here: in the other order, one that moves in between is seen in neither.
-	logs, err := s.list(ctx, logPrefix, 0)
+	objects, err := s.repository.list(ctx, logPrefix)
 	if err != nil {
 		return false, err
 	}
-	segments, err := s.list(ctx, indexPrefix, 1, 2, 3, 4, 5, 6, 7, 8)
-	if err != nil {
-		return false, err
-	}
+	logs := s.unread(objects, 0)
+	segments, end := s.beside(ctx, indexPrefix)
+	defer end()
 	doomed := sync.OnceValues(func() (map[replicate.Hash]bool, error) { // asked after log/ was listed, if at all
 		return s.repository.readDoomed(ctx)
 	})
@@ -91,17 +93,21 @@ func (s *syncer) pass(ctx context.Context) (again bool, err error) {
 		doomed = nil
 	}
 	gone := len(s.gone)
-	err = s.fetch(ctx, logs, s.repository.atOnce(getsAtOnce), func(ctx context.Context, o storage.Object, emit func(Batch)) error {
+	err = s.fetch(ctx, logs, limits{s.repository.atOnce(getsAtOnce), logBytesAtOnce}, func(ctx context.Context, o storage.Object, emit func(Batch)) error {
 		return s.repository.readLog(ctx, o, doomed, emit)
 	})
 	if err != nil || s.stopped {
+		return false, err
+	}
+	if objects, err = segments(); err != nil {
 		return false, err
 	}
 	atOnce := segmentsAtOnce
 	if s.whole != nil {
 		atOnce = headsAtOnce
 	}
-	err = s.fetch(ctx, segments, s.repository.atOnce(atOnce), func(ctx context.Context, o storage.Object, emit func(Batch)) error {
+	merged := s.unread(objects, 1, 2, 3, 4, 5, 6, 7, 8)
+	err = s.fetch(ctx, merged, limits{s.repository.atOnce(atOnce), math.MaxInt64}, func(ctx context.Context, o storage.Object, emit func(Batch)) error {
 		if s.whole != nil {
 			return s.repository.readHead(ctx, o, s.whole, emit)
 		}
@@ -110,16 +116,27 @@ func (s *syncer) pass(ctx context.Context) (again bool, err error) {
 	return len(s.gone) > gone && !s.stopped, err
 }
 
-// list returns the objects below a prefix, where some generations are, that are neither known nor read nor gone.
-func (s *syncer) list(ctx context.Context, prefix string, generations ...int) ([]storage.Object, error) {
-	objects, err := s.repository.list(ctx, prefix)
-	if err != nil {
-		return nil, err
+// beside lists a prefix while something else is being read. end is called when nobody waits for objects any more.
+func (s *syncer) beside(ctx context.Context, prefix string) (objects func() ([]storage.Object, error), end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	objects = sync.OnceValues(func() ([]storage.Object, error) { return s.repository.list(ctx, prefix) })
+	if s.repository.serial {
+		return objects, cancel
 	}
+	var listing sync.WaitGroup
+	listing.Go(func() { objects() })
+	return objects, func() {
+		cancel()
+		listing.Wait()
+	}
+}
+
+// unread returns the objects, of some generations, that are neither known nor read nor gone.
+func (s *syncer) unread(objects []storage.Object, generations ...int) []storage.Object {
 	s.repository.crowd.note(objects, generations...)
 	return slices.DeleteFunc(objects, func(o storage.Object) bool {
 		return !isRecords(o.Key) || s.done[o.Key] || s.gone[o.Key] || s.known(o.Key)
-	}), nil
+	})
 }
 
 // isRecords reports whether a key is that of an object of records. All others are ignored.
@@ -131,9 +148,16 @@ func isRecords(key string) bool {
 // A reader reads one object of records.
 type reader func(ctx context.Context, o storage.Object, emit func(Batch)) error
 
+// limits say how much is read at the same time.
+type limits struct {
+	objects int
+	bytes   int64 // of the objects; one that is larger is read alone
+}
+
 // outcome is a part of an object, or how reading it ended.
 type outcome struct {
 	key   string
+	size  int64 // of the object
 	batch Batch
 	ended bool
 	err   error
@@ -141,15 +165,19 @@ type outcome struct {
 
 // fetch reads objects in parallel and yields what is in them. An object that cannot be read for a reason of its own becomes a Batch
 // with that error; an unreachable storage is returned.
-func (s *syncer) fetch(ctx context.Context, objects []storage.Object, atOnce int, read reader) error {
+func (s *syncer) fetch(ctx context.Context, objects []storage.Object, most limits, read reader) error {
 	ctx, cancel := context.WithCancel(ctx)
-	outcomes := readAll(ctx, objects, atOnce, read)
+	freed := make(chan int64, len(objects))
+	outcomes := readAll(ctx, objects, most, freed, read)
 	defer func() {
 		cancel()
 		for range outcomes { // until all readers have ended
 		}
 	}()
 	for o := range outcomes {
+		if o.ended {
+			freed <- o.size
+		}
 		switch {
 		case !o.ended:
 		case o.err == nil:
@@ -172,27 +200,23 @@ func (s *syncer) fetch(ctx context.Context, objects []storage.Object, atOnce int
 	return ctx.Err()
 }
 
-// readAll reads objects, some at once. The channel is closed when all readers have ended.
-func readAll(ctx context.Context, objects []storage.Object, atOnce int, read reader) <-chan outcome {
-	outcomes := make(chan outcome, atOnce)
+// readAll reads objects, some at once. It is to be told of the size of each whose records are needed no more. The channel is closed when all
+// readers have ended.
+func readAll(ctx context.Context, objects []storage.Object, most limits, freed <-chan int64, read reader) <-chan outcome {
+	outcomes := make(chan outcome, most.objects)
 	send := func(o outcome) {
 		select {
 		case outcomes <- o:
 		case <-ctx.Done():
 		}
 	}
-	var next atomic.Int64
+	admitted := admit(ctx, objects, most.bytes, freed)
 	var readers sync.WaitGroup
-	for range min(atOnce, len(objects)) {
+	for range min(most.objects, len(objects)) {
 		readers.Go(func() {
-			for ctx.Err() == nil {
-				i := int(next.Add(1)) - 1
-				if i >= len(objects) {
-					return
-				}
-				key := objects[i].Key
-				err := read(ctx, objects[i], func(b Batch) { send(outcome{key: key, batch: b}) })
-				send(outcome{key: key, ended: true, err: err})
+			for o := range admitted {
+				err := read(ctx, o, func(b Batch) { send(outcome{key: o.Key, batch: b}) })
+				send(outcome{key: o.Key, size: o.Size, ended: true, err: err})
 			}
 		})
 	}
@@ -201,4 +225,30 @@ func readAll(ctx context.Context, objects []storage.Object, atOnce int, read rea
 		close(outcomes)
 	}()
 	return outcomes
+}
+
+// admit yields objects, no more at a time than most bytes, or one.
+func admit(ctx context.Context, objects []storage.Object, most int64, freed <-chan int64) <-chan storage.Object {
+	admitted := make(chan storage.Object)
+	go func() {
+		defer close(admitted)
+		held := int64(0)
+		for _, o := range objects {
+			for held > 0 && o.Size > most-held {
+				select {
+				case n := <-freed:
+					held -= n
+				case <-ctx.Done():
+					return
+				}
+			}
+			held += o.Size
+			select {
+			case admitted <- o:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return admitted
 }

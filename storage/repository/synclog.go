@@ -10,7 +10,7 @@ import (
 
 // readLog reads an object of new records and emits it with those that are accepted. With no way to ask for doomed packs it emits the late ones apart.
 func (r *Repository) readLog(ctx context.Context, o storage.Object, doomed doomedPacks, emit func(Batch)) error {
-	data, err := r.readWhole(ctx, o.Key)
+	data, err := r.readWhole(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -56,10 +56,10 @@ func (r *Record) row() *Row {
 }
 
 // readWhole reads an object of records.
-func (r *Repository) readWhole(ctx context.Context, key string) ([]byte, error) {
-	data, err := readObject(ctx, r.store, key, 0, MaxObject+1)
+func (r *Repository) readWhole(ctx context.Context, o storage.Object) ([]byte, error) {
+	data, err := readSized(ctx, r.store, o.Key, 0, MaxObject+1, min(o.Size, MaxObject))
 	if err == nil && len(data) > MaxObject {
-		err = &replicate.Error{Op: "read", Path: key, Kind: replicate.Corrupt, Err: fmt.Errorf("larger than %d bytes", MaxObject)}
+		err = &replicate.Error{Op: "read", Path: o.Key, Kind: replicate.Corrupt, Err: fmt.Errorf("larger than %d bytes", MaxObject)}
 	}
 	return data, err
 }

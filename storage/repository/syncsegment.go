@@ -63,7 +63,7 @@ func (r *Repository) openSegment(ctx context.Context, o storage.Object) (*segmen
 	}
 	s := &segment{key: o.Key}
 	var err error
-	if s.object, err = readObject(ctx, r.store, o.Key, 0, first); err != nil {
+	if s.object, err = readSized(ctx, r.store, o.Key, 0, first, min(o.Size, first)); err != nil {
 		return nil, err
 	}
 	if s.header, err = parseSegmentHeader(o.Key, s.object); err != nil {
@@ -84,7 +84,7 @@ func (s *segment) bytes(ctx context.Context, r *Repository, off, n int64) ([]byt
 	if int64(len(s.object)) >= off+n {
 		return s.object[off : off+n], nil
 	}
-	data, err := readObject(ctx, r.store, s.key, off, n)
+	data, err := readSized(ctx, r.store, s.key, off, n, n)
 	if err == nil && int64(len(data)) < n {
 		err = s.damaged(fmt.Errorf("cut off at byte %d", off+int64(len(data))))
 	}

@@ -32,11 +32,16 @@ var byName = []string{".amazonaws.com", ".amazonaws.com.cn", ".aliyuncs.com", ".
 // A client makes the SDK's client when it is needed first.
 type client struct {
 	meter   wire.Meter
+	spares  *wire.Spares
 	withMD5 atomic.Bool // the bucket insists on an MD5 of every body
 
 	mu     sync.Mutex // guards what follows
 	sdk    *awss3.Client
 	inside string // the bucket's region, "" while that of the configuration is believed
+}
+
+func newClient() *client {
+	return &client{spares: &wire.Spares{Dial: (&net.Dialer{Timeout: wire.Connect}).DialContext}}
 }
 
 // get returns the SDK's client and what changes its options. What goes wrong is tried again by the next call.
@@ -66,7 +71,8 @@ func (c *client) get(ctx context.Context) (*awss3.Client, func(*awss3.Options), 
 func (c *client) make(ctx context.Context) (*awss3.Client, error) {
 	conns := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = 2*wire.IdleConns, wire.IdleConns
-	}).WithDialerOptions(func(d *net.Dialer) { d.Timeout = wire.Connect })
+		t.DialContext = c.spares.DialContext
+	})
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithHTTPClient(conns),
 		config.WithLogger(logging.Nop{}),                                   // the last word is the error's

@@ -55,7 +55,7 @@ func init() {
 }
 
 // New returns the store of a bucket. It reads and asks nothing yet.
-func New(bucket storage.Bucket) *Store { return &Store{bucket, &client{}} }
+func New(bucket storage.Bucket) *Store { return &Store{bucket, newClient()} }
 
 // Wild returns the bucket with all objects in it, whatever their names.
 func (s *Store) Wild() storage.Store {
@@ -69,6 +69,9 @@ func (s *Store) URL() string { return s.bucket.URL() }
 
 // Traffic counts the requests made so far.
 func (s *Store) Traffic() storage.Traffic { return s.client.meter.Traffic() }
+
+// Expect makes connections for n requests that will come at the same time.
+func (s *Store) Expect(n int) { s.client.spares.Want(n) }
 
 func (s *Store) name(key string) *string { return aws.String(s.bucket.Prefix + key) }
 

@@ -221,3 +221,52 @@ func TestLink(t *testing.T) {
 		t.Errorf("100 kB at 1 MB/s took %v", d)
 	}
 }
+
+func TestTripsAreCounted(t *testing.T) {
+	e := startEcho(t)
+	p, client := startProxy(t, e.URL, 1)
+	const rtt = 20 * time.Millisecond
+	p.Set(badnet.Weather{RTT: rtt})
+	p.Exchanges()
+	for range 3 {
+		if _, _, err := get(client, p.URL+"/x?y=z"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := p.Exchanges()
+	if got := badnet.Trips(all); got != 4 || len(all) != 3 {
+		t.Errorf("%d requests one after another on a new connection are %d round trips: %+v", len(all), got, all)
+	}
+	if e := all[0]; e.Request != "GET /x?y=z" || e.Dialled.IsZero() || e.Came.Sub(e.Dialled) < 3*rtt/2 || !all[1].Dialled.IsZero() || e.Answered.Before(e.Came) {
+		t.Errorf("noted %+v", all)
+	}
+	if all := p.Exchanges(); len(all) != 0 {
+		t.Errorf("again: %+v", all)
+	}
+
+	came := time.Now()
+	at := func(sent, answered time.Duration) badnet.Exchange {
+		return badnet.Exchange{Came: came.Add(sent), Answered: came.Add(answered), RTT: rtt}
+	}
+	on := func(dialled time.Duration, e badnet.Exchange) badnet.Exchange {
+		e.Dialled = came.Add(dialled)
+		return e
+	}
+	for name, tt := range map[string]struct {
+		all  []badnet.Exchange
+		want int
+	}{
+		"none":                        {nil, 0},
+		"side by side":                {[]badnet.Exchange{at(0, 5), at(0, 1), at(rtt-1, rtt)}, 1},
+		"one after others":            {[]badnet.Exchange{at(0, 5), at(0, 1), at(rtt+1, rtt+2)}, 2},
+		"the longest way":             {[]badnet.Exchange{at(0, 1), at(rtt+1, rtt+2), at(rtt+2, 3*rtt), at(2*rtt+2, 2*rtt+3)}, 3},
+		"a connection for an answer":  {[]badnet.Exchange{at(0, 1), on(rtt/2+1, at(2*rtt+1, 2*rtt+2))}, 3},
+		"a connection made beside it": {[]badnet.Exchange{at(0, 1), on(rtt/2, at(2*rtt+1, 2*rtt+2))}, 2},
+		"a connection that stood by":  {[]badnet.Exchange{at(0, 1), at(rtt+1, rtt+2), on(0, at(2*rtt+2, 2*rtt+3))}, 3},
+		"no answer":                   {[]badnet.Exchange{{Came: came, RTT: rtt}, at(5*rtt, 5*rtt)}, 1},
+	} {
+		if got := badnet.Trips(tt.all); got != tt.want {
+			t.Errorf("%s: %d round trips, want %d", name, got, tt.want)
+		}
+	}
+}

@@ -33,7 +33,7 @@ type Link struct {
 	closed bool
 }
 
-// NewLink returns a link to an address, host:port. A round trip takes rtt more, the first one of a connection twice that, and each direction
+// NewLink returns a link to an address, host:port. A round trip takes rtt more, as does opening a connection, and each direction
 // carries rate bytes a second for all connections together, without limit if 0.
 func NewLink(target string, rtt time.Duration, rate int64) (*Link, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -117,10 +117,10 @@ func (l *Link) serve(client *net.TCPConn) {
 		return
 	}
 	defer l.forget(server)
-	opening := time.Duration(l.rtt.Load())
+	open := time.Now().Add(time.Duration(l.rtt.Load()))
 	var both sync.WaitGroup
-	both.Go(func() { l.carry(server, client, &l.up, opening) })
-	both.Go(func() { l.carry(client, server, &l.back, 0) })
+	both.Go(func() { l.carry(server, client, &l.up, open) })
+	both.Go(func() { l.carry(client, server, &l.back, open) })
 	both.Wait()
 }
 
@@ -146,8 +146,8 @@ type parcel struct {
 	due  time.Time
 }
 
-// carry moves what one end sends to the other. opening delays the first packet.
-func (l *Link) carry(to, from *net.TCPConn, lane *lane, opening time.Duration) {
+// carry moves what one end sends to the other. Nothing can be sent before the connection is open.
+func (l *Link) carry(to, from *net.TCPConn, lane *lane, open time.Time) {
 	parcels := make(chan parcel, inFlight)
 	var broken atomic.Bool
 	l.running.Go(func() {
@@ -157,9 +157,11 @@ func (l *Link) carry(to, from *net.TCPConn, lane *lane, opening time.Duration) {
 			n, err := from.Read(data)
 			if n > 0 {
 				lane.bytes.Add(int64(n))
-				due := lane.reserve(n, l.rate.Load()).Add(opening + time.Duration(l.rtt.Load()/2))
-				opening = 0
-				parcels <- parcel{data[:n], due}
+				sent := lane.reserve(n, l.rate.Load())
+				if sent.Before(open) {
+					sent = open
+				}
+				parcels <- parcel{data[:n], sent.Add(time.Duration(l.rtt.Load() / 2))}
 			}
 			if err != nil {
 				broken.Store(!errors.Is(err, io.EOF))

@@ -74,6 +74,8 @@ type Proxy struct {
 	weather   Weather
 	random    *rand.Rand
 	intercept func(*http.Request) *Answer
+	noting    bool
+	exchanges []*Exchange // that were not asked for yet
 }
 
 // New returns a proxy for the server at an http URL, in fine weather. The same requests in the same order meet the same faults for the same
@@ -146,6 +148,7 @@ func (p *Proxy) draw() (Fault, func(*http.Request) *Answer) {
 
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	p.requests.Add(1)
+	w = p.note(w, r)
 	fault, intercept := p.draw()
 	if intercept != nil {
 		if answer := intercept(r); answer != nil {
