@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -202,21 +201,6 @@ func (f *far) direct(run func() error) error {
 
 // forget makes this machine one that never saw the bucket.
 func (f *far) forget() error { return f.putAway("cache", ".cache") }
-
-// putAway makes paths free without deleting anything: ext4 passes over each inode that was deleted in the last minute when it makes a file, and
-// after two trees that takes longer than all else of a checkout. A new machine has deleted nothing.
-func (f *far) putAway(names ...string) error {
-	away, err := os.MkdirTemp(f.dir, "away-")
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := os.Rename(f.path(name), filepath.Join(away, filepath.Base(name))); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
-}
 
 // uploaded records a commit of a project, and sends it without the link.
 func (f *far) uploaded(dir string) error {
