@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 
@@ -12,14 +11,24 @@ import (
 	"github.com/replicate/replicate/storage/repository"
 )
 
-// facts are the winners among the Sets of an experiment, per field and per tag.
-type facts map[factKey]fact
+// facts are the winners among the Sets of an experiment, per field and per tag, in the order of their keys.
+type facts []fact
+
+type fact struct {
+	factKey
+	version version
+	value   json.RawMessage
+}
 
 type factKey struct{ name, tag string }
 
-type fact struct {
-	version version
-	value   json.RawMessage
+func (k factKey) compare(o factKey) int {
+	return cmp.Or(strings.Compare(k.name, o.name), strings.Compare(k.tag, o.tag))
+}
+
+// find returns where a fact is or belongs.
+func (f facts) find(k factKey) (i int, known bool) {
+	return slices.BinarySearchFunc(f, k, func(one fact, k factKey) int { return one.compare(k) })
 }
 
 const tagsField = "tags"
@@ -52,24 +61,19 @@ func factsOf(s *repository.Set) iter.Seq2[factKey, json.RawMessage] {
 
 func (f facts) appendTo(dst []byte) []byte {
 	w := &blobWriter{dst}
-	keys := slices.SortedFunc(maps.Keys(f), func(a, b factKey) int {
-		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.tag, b.tag))
-	})
-	for _, k := range keys {
-		w.text(k.name)
-		w.text(k.tag)
-		w.varint(f[k].version.at)
-		w.varint(int64(f[k].version.hash))
-		w.text(string(f[k].value))
+	for _, one := range f {
+		w.text(one.name)
+		w.text(one.tag)
+		w.varint(one.version.at)
+		w.varint(int64(one.version.hash))
+		w.text(string(one.value))
 	}
 	return w.dst
 }
 
-func parseFacts(blob []byte) (facts, error) {
-	f := facts{}
+func parseFacts(blob []byte) (f facts, err error) {
 	for r := (&blobReader{data: blob}); len(r.data) > 0; {
-		k := factKey{r.text(), r.text()}
-		f[k] = fact{version{r.varint(), uint64(r.varint())}, json.RawMessage(r.text())}
+		f = append(f, fact{factKey{r.text(), r.text()}, version{r.varint(), uint64(r.varint())}, json.RawMessage(r.text())})
 		if r.err != nil {
 			return nil, r.err
 		}
@@ -87,8 +91,8 @@ func compose(id replicate.ID, line []byte, f facts) (replicate.Experiment, error
 		}
 		e = r.Experiment.Experiment
 	}
-	for k, fact := range f {
-		if err := repository.SetField(&e, k.name, fact.value); err != nil {
+	for _, one := range f {
+		if err := repository.SetField(&e, one.name, one.value); err != nil {
 			return e, errBlob
 		}
 	}

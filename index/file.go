@@ -22,7 +22,7 @@ import (
 
 // fileVersion is the version of the tables and blobs. It is part of the file's name, so that programs of different versions do not
 // rebuild each other's index in turn.
-const fileVersion = 6
+const fileVersion = 7
 
 const schema = `
 CREATE TABLE meta (

@@ -45,7 +45,8 @@ type fold struct {
 	partCounts  map[int64]int64
 	damage      []error // of what was fetched
 	still       bool    // nobody looks who is alive
-	vanished    bool    // an experiment that is new has neither heartbeat nor end: it may have ended after the records were listed
+	trial       replicate.Experiment
+	vanished    bool // an experiment that is new has neither heartbeat nor end: it may have ended after the records were listed
 }
 
 // What is kept in memory before it is written: some 25 MB of experiments, or 100 MB of commits. The more there is, the more a garbage

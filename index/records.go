@@ -24,7 +24,7 @@ func (f *fold) touch(ctx context.Context, id replicate.ID) (*pending, error) {
 	}
 	f.experiments++
 	p := &pending{state: newState(id), commitsHere: map[replicate.ID]*commitVersion{}, streamsHere: map[version]bool{},
-		sourceLoaded: true, facts: facts{}}
+		sourceLoaded: true}
 	p.ord = f.experiments
 	p.deletedAt, err = f.deletionOf(ctx, id)
 	f.keep(p)
@@ -106,8 +106,8 @@ func (f *fold) experiment(ctx context.Context, r *repository.Record) error {
 	}
 	p.row, p.line, p.sourceChanged = v, r.Line, true
 	p.light = r.Experiment.Experiment
-	for field, known := range p.facts {
-		if err := repository.SetField(&p.light, field.name, known.value); err != nil {
+	for _, known := range p.facts {
+		if err := repository.SetField(&p.light, known.name, known.value); err != nil {
 			return errBlob
 		}
 	}
@@ -126,15 +126,20 @@ func (f *fold) set(ctx context.Context, r *repository.Record) (bad, err error) {
 	v := versionOf(r.Set.At, r.Hash)
 	p.lastSet = max(p.lastSet, v.at)
 	for field, value := range factsOf(r.Set) {
-		if known, ok := p.facts[field]; ok && !known.version.less(v) {
+		i, known := p.facts.find(field)
+		if known && !p.facts[i].version.less(v) {
 			continue
 		}
-		light := p.light
-		if err := repository.SetField(&light, field.name, value); err != nil {
+		f.trial = p.light
+		if err := repository.SetField(&f.trial, field.name, value); err != nil {
 			bad = errors.Join(bad, err)
 			continue
 		}
-		p.light, p.facts[field], p.sourceChanged = light, fact{v, value}, true
+		if !known {
+			p.facts = slices.Insert(p.facts, i, fact{factKey: field})
+		}
+		p.facts[i].version, p.facts[i].value = v, value
+		p.light, p.sourceChanged = f.trial, true
 	}
 	return bad, nil
 }

@@ -2,7 +2,6 @@ package index
 
 import (
 	"encoding/binary"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -134,18 +133,27 @@ func (s *state) bestID(primary *replicate.Metric) replicate.ID {
 
 // summaries returns the metrics in order of name.
 func (s *state) summaries(o *Options) []Metric {
-	names := slices.Collect(maps.Keys(s.byCommit))
+	names := s.metricNames()
+	metrics := make([]Metric, len(names))
+	for i, name := range names {
+		metrics[i] = Metric{name, s.goal(name, o), combine(s.byCommit[name], s.byStream[name])}
+	}
+	return metrics
+}
+
+// metricNames returns the names of all metrics in order.
+func (s *state) metricNames() []string {
+	names := make([]string, 0, len(s.byCommit)+len(s.byStream))
+	for name := range s.byCommit {
+		names = append(names, name)
+	}
 	for name := range s.byStream {
 		if s.byCommit[name] == nil {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
-	metrics := make([]Metric, len(names))
-	for i, name := range names {
-		metrics[i] = Metric{name, s.goal(name, o), combine(s.byCommit[name], s.byStream[name])}
-	}
-	return metrics
+	return names
 }
 
 // goal returns the goal of a metric: the experiment's own, else the reader's.
@@ -178,7 +186,7 @@ func (s *state) entries(entries []entry, number func(kind nameKind, name string)
 	return s.metricEntries(entries, number)
 }
 
-// builtinEntries appends the values of the built-in names, as far as they are known.
+// builtinEntries appends the values of the built-in names, as far as they are known, in order of number: what is sorted is sorted fast.
 func (s *state) builtinEntries(entries []entry) []entry {
 	e := &s.light
 	add := func(number uint64, v replicate.Value, known bool) {
@@ -190,28 +198,27 @@ func (s *state) builtinEntries(entries []entry) []entry {
 	moment := func(number uint64, t time.Time) { add(number, replicate.Int(t.UnixNano()), !t.IsZero()) }
 	text(idNumber, string(s.id))
 	moment(createdNumber, s.created())
-	moment(endedNumber, e.Ended)
 	text(statusNumber, string(e.Status))
+	moment(endedNumber, e.Ended)
 	text(nameNumber, e.Name)
 	text(userNumber, e.User)
 	text(hostNumber, e.Host)
 	text(commandNumber, strings.Join(e.Command, " "))
 	text(directoryNumber, e.Directory)
-	text(noteNumber, e.Note)
-	text(parentNumber, string(e.Parent))
 	var tags []replicate.Value
 	for _, tag := range e.Tags {
 		tags = append(tags, replicate.Text(tag))
 	}
 	add(tagNumber, replicate.List(tags), len(tags) > 0)
-	add(commitsNumber, replicate.Int(s.commits), true)
+	text(noteNumber, e.Note)
 	if s.latest != nil {
 		add(stepNumber, replicate.Int(int64(s.latest.Step)), s.latest.Step != replicate.NoStep)
+	}
+	add(commitsNumber, replicate.Int(s.commits), true)
+	if s.latest != nil {
 		add(sizeNumber, replicate.Int(s.latest.Bytes), true)
 	}
-	if e.ExitCode != nil {
-		add(exitCodeNumber, replicate.Int(int64(*e.ExitCode)), true)
-	}
+	text(parentNumber, string(e.Parent))
 	if e.Python != nil {
 		text(pythonNumber, e.Python.Version)
 	}
@@ -222,6 +229,9 @@ func (s *state) builtinEntries(entries []entry) []entry {
 	}
 	if e.Machine != nil {
 		text(gpuNumber, strings.Join(slices.Compact(slices.Clone(e.Machine.GPUs)), ", "))
+	}
+	if e.ExitCode != nil {
+		add(exitCodeNumber, replicate.Int(int64(*e.ExitCode)), true)
 	}
 	return entries
 }
@@ -235,13 +245,8 @@ func (s *state) metricEntries(entries []entry, number func(kind nameKind, name s
 			}
 		}
 	}
-	for name := range s.byCommit {
+	for _, name := range s.metricNames() {
 		add(name)
-	}
-	for name := range s.byStream {
-		if s.byCommit[name] == nil {
-			add(name)
-		}
 	}
 	return entries
 }

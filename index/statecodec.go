@@ -277,8 +277,9 @@ func (w *blobWriter) spans(s spans) {
 	slices.Sort(names)
 	var origins origins
 	for _, name := range names {
-		for _, m := range s[name].Marks() {
-			if m != nil {
+		marks := s[name].Marks()
+		for i, m := range marks {
+			if m != nil && sameMark(marks[:i], m) < 0 {
 				origins.place(origin{m.At, m.By})
 			}
 		}
@@ -291,8 +292,9 @@ func (w *blobWriter) spans(s spans) {
 	w.uvarint(uint64(len(names)))
 	for _, name := range names {
 		w.text(name)
-		for _, m := range s[name].Marks() {
-			w.mark(m, &origins)
+		marks := s[name].Marks()
+		for i, m := range marks {
+			w.mark(m, marks[:i], &origins)
 		}
 	}
 }
@@ -326,15 +328,28 @@ func (l *origins) place(o origin) int {
 	return len(l.all) - 1
 }
 
-func (w *blobWriter) mark(m *repository.Mark, origins *origins) {
+// A mark begins with 0 if it is nil, with the place, counted from 1, of one that was written before if it is the same, else with firstOrigin and the place
+// of its origin. Of an experiment with one commit all four marks of a metric are the same.
+const firstOrigin = 4
+
+func (w *blobWriter) mark(m *repository.Mark, before []*repository.Mark, origins *origins) {
 	if m == nil {
 		w.uvarint(0)
 		return
 	}
-	w.uvarint(uint64(origins.place(origin{m.At, m.By})) + 1)
+	if i := sameMark(before, m); i >= 0 {
+		w.uvarint(uint64(i) + 1)
+		return
+	}
+	w.uvarint(firstOrigin + uint64(origins.place(origin{m.At, m.By})))
 	w.varint(int64(m.Step))
 	w.varint(m.N)
 	w.value(m.Value)
+}
+
+// sameMark returns which of some marks is the same as m, -1 if none is.
+func sameMark(marks []*repository.Mark, m *repository.Mark) int {
+	return slices.IndexFunc(marks, func(o *repository.Mark) bool { return o == m || o != nil && *o == *m })
 }
 
 func (r *blobReader) spans() spans {
@@ -347,24 +362,29 @@ func (r *blobReader) spans() spans {
 	all, marks := make([]repository.Span, n), make([]repository.Mark, 4*n) // two allocations instead of five a metric: a table has many
 	for i := range all {
 		name, room := r.text(), marks[4*i:]
-		all[i] = repository.Span{First: r.mark(origins, &room[0]), Last: r.mark(origins, &room[1]),
-			Min: r.mark(origins, &room[2]), Max: r.mark(origins, &room[3])}
+		var of [4]*repository.Mark
+		for j := range of {
+			of[j] = r.mark(origins, of[:j], &room[j])
+		}
+		all[i] = repository.Span{First: of[0], Last: of[1], Min: of[2], Max: of[3]}
 		s[name] = &all[i]
 	}
 	return s
 }
 
-// mark reads a mark into m and returns it, or nil.
-func (r *blobReader) mark(origins []origin, m *repository.Mark) *repository.Mark {
+// mark reads a mark into m and returns it, or one of those before, or nil.
+func (r *blobReader) mark(origins []origin, before []*repository.Mark, m *repository.Mark) *repository.Mark {
 	place := r.uvarint()
-	if place == 0 {
+	switch {
+	case place == 0:
 		return nil
-	}
-	if place > uint64(len(origins)) {
+	case place <= uint64(len(before)):
+		return before[place-1]
+	case place < firstOrigin || place-firstOrigin >= uint64(len(origins)):
 		r.fail()
 		return nil
 	}
-	o := origins[place-1]
+	o := origins[place-firstOrigin]
 	*m = repository.Mark{Step: replicate.Step(r.varint()), N: r.varint(), Value: r.value(), At: o.at, By: o.by}
 	return m
 }
