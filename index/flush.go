@@ -107,8 +107,10 @@ func (f *fold) isAlive(ctx context.Context, p *pending) (bool, error) {
 		}
 		f.beats, f.beatsAgain = beats, nil
 	}
-	if _, beats := f.beats[p.id]; !beats && p.doc == nil && !p.light.Status.Final() {
-		f.vanished = true
+	if _, beats := f.beats[p.id]; !beats && !p.light.Status.Final() && (p.doc == nil || f.vanished[p.id]) {
+		f.vanished[p.id] = true
+	} else {
+		delete(f.vanished, p.id)
 	}
 	return isYoung(f.beats, p.id), nil
 }
@@ -121,6 +123,10 @@ func (f *fold) findBest(ctx context.Context, p *pending) error {
 		return nil
 	}
 	if p.best != nil && p.best.ID == id {
+		return nil
+	}
+	if p.latest != nil && p.latest.ID == id {
+		p.best = p.latest
 		return nil
 	}
 	for _, c := range p.candidates {

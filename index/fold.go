@@ -46,7 +46,7 @@ type fold struct {
 	damage      []error // of what was fetched
 	still       bool    // nobody looks who is alive
 	trial       replicate.Experiment
-	vanished    bool // an experiment that is new has neither heartbeat nor end: it may have ended after the records were listed
+	vanished    map[replicate.ID]bool // experiments that are new and have neither heartbeat nor end: they may have ended after the records were listed
 }
 
 // What is kept in memory before it is written: some 25 MB of experiments, or 100 MB of commits. The more there is, the more a garbage
@@ -100,6 +100,7 @@ func (f *fold) begin(ctx context.Context) (err error) {
 	}
 	f.deletedAt, f.pending, f.byOrd = map[replicate.ID]int64{}, map[replicate.ID]*pending{}, map[int64]*pending{}
 	f.heads, f.merged, f.wanted, f.partCounts = map[string]*head{}, map[string]bool{}, map[replicate.ID]bool{}, map[int64]int64{}
+	f.vanished = map[replicate.ID]bool{}
 	if err := f.loadSegments(ctx); err != nil {
 		return err
 	}

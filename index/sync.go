@@ -99,7 +99,7 @@ func (in *intake) all(ctx context.Context) (fetched, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if !missing && !in.vanished && !slices.Contains(slices.Collect(maps.Values(turned)), silent) {
+		if !missing && len(in.vanished) == 0 && !slices.Contains(slices.Collect(maps.Values(turned)), silent) {
 			return nil, nil
 		}
 	}

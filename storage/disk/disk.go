@@ -87,11 +87,25 @@ func (s *Store) Get(ctx context.Context, key string, off, n int64) (io.ReadClose
 	if _, err := s.lstat(key); err != nil {
 		return nil, failed("get", s.Path(key), err)
 	}
-	f, err := os.Open(s.Path(key))
+	f, err := open(s.Path(key))
 	if err != nil {
 		return nil, failed("get", s.Path(key), err)
 	}
 	return newReader(f, off, n), nil
+}
+
+// open opens a file for reading. os.Open offers it to the poller first, which takes no files: that is as many calls of the system as everything
+// else that reading a small one needs, and a repository may have hundreds of thousands of them.
+func open(path string) (*os.File, error) {
+	for {
+		fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), path), nil
+		case err != syscall.EINTR:
+			return nil, err
+		}
+	}
 }
 
 // A reader is a part of a file, and closes it.

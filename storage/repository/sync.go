@@ -84,6 +84,7 @@ func (s *syncer) pass(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	logs := s.unread(objects, 0)
+	slices.SortStableFunc(logs, func(a, b storage.Object) int { return a.Time.Compare(b.Time) }) // whoever folds them meets an experiment once, not again and again
 	segments, end := s.beside(ctx, indexPrefix)
 	defer end()
 	doomed := sync.OnceValues(func() (map[replicate.Hash]bool, error) { // asked after log/ was listed, if at all
