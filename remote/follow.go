@@ -20,6 +20,7 @@ import (
 // A log shows what a job prints, each byte once, from wherever it comes: the echo of the beginning, and the log itself.
 type log struct {
 	client *Client
+	over   chan struct{} // closed when somebody has told of the end
 
 	mu   sync.Mutex // guards the rest
 	next int64
@@ -27,7 +28,7 @@ type log struct {
 }
 
 func newLog(c *Client, from int64) *log {
-	return &log{client: c, next: from}
+	return &log{client: c, over: make(chan struct{}), next: from}
 }
 
 func (l *log) offset() int64 {
@@ -75,6 +76,9 @@ func (l *log) note(f job.Frame) {
 		l.client.Say("%s", n.Say)
 	}
 	if n.End != nil {
+		if l.end == nil {
+			close(l.over)
+		}
 		l.end = n.End
 	}
 }
@@ -151,10 +155,17 @@ func (r *Run) Follow(ctx context.Context) (job.State, error) {
 	}
 }
 
-// followOnce shows what is in the log and what comes, over one connection.
+// followOnce shows what is in the log and what comes, over one connection. It ends as soon as the end is known: of a short job the echo has all.
 func (r *Run) followOnce(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	go func() {
+		select {
+		case <-r.log.over:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	log, err := r.at.Logs(ctx, r.ID, r.log.offset(), true)
 	if err != nil {
 		return err

@@ -156,8 +156,8 @@ func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree, found survey) 
 	return r.handedOver(ctx)
 }
 
-// streams are opened beside the calls of a start: to the supervisor, and from its log.
-const streams = 2
+// streams are opened beside the calls of a start: to the supervisor, from its log, and from what it has to be fetched.
+const streams = 3
 
 // start starts the container, and tells its supervisor meanwhile what that has to know. After again nobody was told: the container was made anew.
 func (r *Run) start(ctx context.Context, j Job, c docker.Container, tree *code.Tree, spec job.Spec) (again bool, err error) {
