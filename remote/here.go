@@ -50,6 +50,9 @@ func (h here) state(ctx context.Context, id replicate.ID) (job.State, bool, erro
 	return s, s.Ended(), err
 }
 
+// endingHere is how long a supervisor on this machine may take to be gone after the end of its job: what it has to send to a bucket it sends alone.
+const endingHere = time.Second
+
 // SettleHere ends a run in place whose start was cut off, or whose supervisor is gone. It reports whether there is a job, or may be one.
 func (c *Client) SettleHere(ctx context.Context, p *project.Project, id replicate.ID) (bool, error) {
 	if note, ours := Notes(p)[id]; !ours || note.Target != "" || isStarting(p, id) {

@@ -229,7 +229,11 @@ func (r *Run) bringHome(ctx context.Context, end job.State) (settled bool, err e
 
 // finish brings the rest home and closes what this machine has of the run.
 func (r *Run) finish(ctx context.Context, end job.State) error {
-	if r.host != nil {
+	if at, inPlace := r.at.(here); inPlace {
+		ending, cancel := context.WithTimeout(ctx, endingHere)
+		defer cancel()
+		at.AwaitEnd(ending, r.ID)
+	} else {
 		defer r.host.tidy(ctx)()
 	}
 	if !r.pulls() {

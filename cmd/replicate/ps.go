@@ -158,6 +158,9 @@ func (w *world) askOne(c *cli.Context, client *remote.Client, p *project.Project
 		case stateErr == nil && !s.Ended():
 			said[id] = remote.StatusOf(s)
 		}
+		if stateErr == nil && !s.Ended() && (s.Unsent.Attach || s.Reason == job.ReasonSecrets) {
+			w.say("%s needs credentials or variables that are newer: replicate attach %s", id.Short(), id.Short())
+		}
 	}
 	return said
 }

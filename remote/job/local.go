@@ -153,6 +153,20 @@ func (l *Local) Refresh(ctx context.Context, id replicate.ID, s Secrets) error {
 	return err
 }
 
+// lastLook is how often it is looked whether a supervisor that has nothing more to do is gone.
+const lastLook = 2 * time.Millisecond
+
+// AwaitEnd waits for the supervisor of a job that has ended, until ctx ends.
+func (l *Local) AwaitEnd(ctx context.Context, id replicate.ID) {
+	for alive(l.Dir(id)) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(lastLook):
+		}
+	}
+}
+
 // Remove deletes the directory of a job that has ended.
 func (l *Local) Remove(_ context.Context, id replicate.ID) error {
 	if alive(l.Dir(id)) {

@@ -303,3 +303,34 @@ func TestASupervisorThatReceivesCanBeStopped(t *testing.T) {
 		t.Errorf("exit code %d, state %+v", code, r.state())
 	}
 }
+
+// TestASupervisorThatWasKilledBeforeItsJobCameSaysSo starts it again, as an engine does.
+func TestASupervisorThatWasKilledBeforeItsJobCameSaysSo(t *testing.T) {
+	r := supervise(t, t.TempDir())
+	r.until("begun", func(s State) bool { return s.Phase == Preparing })
+	r.kill()
+	r = supervise(t, r.dir)
+	if code := r.wait(); code != ExitBroken {
+		t.Errorf("exit code %d", code)
+	}
+	if s := r.state(); s.Status != replicate.Failed || s.Reason != "the supervisor was killed before it had its job" {
+		t.Errorf("%+v", s)
+	}
+	if code := supervise(t, r.dir).wait(); code != ExitBroken {
+		t.Errorf("started once more it ends with %d", code)
+	}
+}
+
+// TestAJobThatIsSettledIsNotTriedAgain starts the supervisor of a killed one again, with word that nothing is to run any more.
+func TestAJobThatIsSettledIsNotTriedAgain(t *testing.T) {
+	spec := shell(`echo ready; exec sleep 60`)
+	spec.Retries = 5
+	r := supervise(t, t.TempDir()).give(spec, Secrets{}).ready()
+	r.kill()
+	if err := os.WriteFile(filepath.Join(r.dir, SettleName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := supervise(t, r.dir).wait(); code != 137 || r.state().Status != replicate.Crashed || r.state().Attempt != 1 {
+		t.Errorf("exit code %d, state %+v", code, r.state())
+	}
+}
