@@ -54,6 +54,7 @@ func commands(w *world) []*cli.Command {
 		versionCommand(w),
 		mountProcessCommand(w),
 		uploaderCommand(w),
+		mergerCommand(w),
 		superviseCommand(w),
 		completeCommand(w),
 	}

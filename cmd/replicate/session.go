@@ -121,6 +121,7 @@ func (s *session) sync() error {
 		return err
 	}
 	s.w.remember(s.project.StorageURL, s.repo)
+	startMerger(s.repo)
 	for _, warning := range warnings {
 		s.w.warn(warning)
 	}

@@ -103,17 +103,25 @@ func startUploaders(p *project.Project) {
 }
 
 func startUploader(dir string) error {
+	log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err == nil {
+		defer log.Close()
+	}
+	return startAlone(log, "uploader", dir)
+}
+
+// startAlone starts a command of this program that outlives this process. log, which may be nil, is for what the runtime prints when it dies.
+func startAlone(log *os.File, args ...string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	process := exec.Command(self, "uploader", dir)
+	process := exec.Command(self, args...)
 	process.Args[0] = "replicate"
 	process.Env = os.Environ()
 	process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err == nil {
-		process.Stderr = log // what the runtime prints when it dies
-		defer log.Close()
+	if log != nil {
+		process.Stderr = log
 	}
 	if err := process.Start(); err != nil {
 		return err
