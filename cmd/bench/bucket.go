@@ -38,7 +38,7 @@ type far struct {
 // bucketRows measures what replicate does with a bucket that is 30 ms away, beside restic and rclone with the same one.
 func bucketRows(l *lab) error {
 	return l.withBucket(func(f *far) error {
-		for _, rows := range []func() error{f.plain, f.trees, f.questions, f.many} {
+		for _, rows := range []func() error{f.plain, f.trees, f.questions, f.appearing, f.many} {
 			if err := rows(); err != nil {
 				return err
 			}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -63,7 +64,8 @@ func (l *lab) uploads() {
 	}
 }
 
-// TestTwoMachinesTrainAndAThirdLooks trains on two machines that share nothing but a bucket, while a third one lists and mounts.
+// TestTwoMachinesTrainAndAThirdLooks trains on two machines that share nothing but a bucket, while a third one lists and mounts: everything
+// appears, in order.
 func TestTwoMachinesTrainAndAThirdLooks(t *testing.T) {
 	for name, start := range map[string]func(testing.TB) *servers.Server{
 		"gofakes3": storagetest.StartS3, "versitygw": storagetest.StartVersity, "fake-gcs-server": storagetest.StartGCS,
@@ -72,12 +74,14 @@ func TestTwoMachinesTrainAndAThirdLooks(t *testing.T) {
 			s := start(t)
 			url := storagetest.Prefix(s.URL)
 			first, second, third := machine(t, url, s.Env()), machine(t, url, s.Env()), machine(t, url, s.Env())
-			a, b := first.train("5"), second.train("5")
+			a, b := first.train("8"), second.train("8")
 			for _, tr := range []*training{a, b} {
 				tr.l.awaits(tr, 1)
 			}
 			third.within(time.Minute, "both are listed", func() bool { return len(third.list()) == 2 })
 			mnt := third.mount()
+			ended := make(chan struct{})
+			looked := third.looksOn(mnt, ended, a, b)
 			for _, tr := range []*training{a, b} {
 				if stderr, err := tr.wait(); err != nil || !tr.done {
 					t.Fatalf("%v\n%s", err, stderr)
@@ -85,10 +89,16 @@ func TestTwoMachinesTrainAndAThirdLooks(t *testing.T) {
 			}
 			for _, tr := range []*training{a, b} {
 				third.within(time.Minute, "the last commit of "+tr.id+" is mounted", func() bool {
-					_, err := os.Stat(filepath.Join(mnt, "commits", tr.acks[4][:7], "train.log"))
+					_, err := os.Stat(filepath.Join(mnt, "commits", tr.acks[7][:7], "train.log"))
 					return err == nil
 				})
 				third.within(time.Minute, "the end of "+tr.id, func() bool { return third.show(tr.id).Status == "finished" })
+			}
+			close(ended)
+			if wrong := <-looked; len(wrong) > 0 {
+				t.Error(strings.Join(wrong[:min(len(wrong), 10)], "\n"))
+			}
+			for _, tr := range []*training{a, b} {
 				third.verify(tr, "recorder", time.Now())
 			}
 			first.uploads()
@@ -96,6 +106,54 @@ func TestTwoMachinesTrainAndAThirdLooks(t *testing.T) {
 			third.check(url)
 		})
 	}
+}
+
+// looksOn looks at the commits of trainings in a mount again and again, and once more when ended is closed. Then what was wrong is sent.
+func (l *lab) looksOn(mnt string, ended <-chan struct{}, trainings ...*training) <-chan []string {
+	done := make(chan []string, 1)
+	go func() {
+		var wrong []string
+		most := map[*training]int{}
+		for over := false; !over; {
+			select {
+			case <-ended:
+				over = true
+			case <-time.After(20 * time.Millisecond): // beside it others want the machine too
+			}
+			for _, tr := range trainings {
+				n, err := commitsInOrder(filepath.Join(mnt, "experiments", tr.id[:7], "commits"))
+				if n < most[tr] {
+					err = errors.Join(err, fmt.Errorf("%d commits of %s became %d", most[tr], tr.id, n))
+				}
+				if most[tr] = n; err != nil {
+					wrong = append(wrong, err.Error())
+				}
+			}
+		}
+		done <- wrong
+	}()
+	return done
+}
+
+// commitsInOrder counts the commits in a folder of a mount. They must be those of the first steps, and the newest one whole.
+func commitsInOrder(dir string) (int, error) {
+	seen, err := filepath.Glob(filepath.Join(dir, "*-*")) // sorted, as steps have eight digits
+	if err != nil {
+		return 0, err
+	}
+	for step, commit := range seen {
+		if !strings.HasPrefix(filepath.Base(commit), fmt.Sprintf("%08d-", step)) {
+			return len(seen), fmt.Errorf("a commit is there before that of step %d: %v", step, seen)
+		}
+	}
+	if len(seen) == 0 {
+		return 0, nil
+	}
+	log, err := os.ReadFile(filepath.Join(seen[len(seen)-1], "train.log"))
+	if err == nil && !strings.HasSuffix(string(log), fmt.Sprintf("step %d\n", len(seen)-1)) {
+		err = fmt.Errorf("%s: train.log ends with %.30q", seen[len(seen)-1], log[max(0, len(log)-30):])
+	}
+	return len(seen), err
 }
 
 // TestTortureBucket kills trainings, their recorders and uploaders at random moments, in a bad network that is gone at times.
