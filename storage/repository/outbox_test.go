@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -31,8 +33,13 @@ func (l *lab) outbox(store storage.Store) *Spool {
 	return s
 }
 
-// hurry waits a hundredth of what it should, and never long.
+// hurry waits a hundredth of what it should, and never long. No timer is as short as what becomes of the parts of a rest: one of them in a while waits for
+// the others.
 func hurry(ctx context.Context, d time.Duration) error {
+	if d <= newsEvery && mathrand.IntN(20) > 0 {
+		runtime.Gosched()
+		return ctx.Err()
+	}
 	return sleep(ctx, min(d/100, 5*time.Millisecond))
 }
 
@@ -170,7 +177,7 @@ func TestUploadGoesOnWhenTheStorageIsBack(t *testing.T) {
 	away := storagetest.Wrap(store, storagetest.Hooks{Before: func(context.Context, storagetest.Call) error {
 		<-turn
 		defer func() { turn <- true }()
-		if refused++; refused%20 != 0 && refused < 200 {
+		if refused++; refused%20 != 0 && refused < 60 {
 			return &replicate.Error{Kind: replicate.Unavailable, Err: errors.New("no route to host")}
 		}
 		allowed++
@@ -345,8 +352,41 @@ func TestPacksAreSentWhileTheirCommitIsMade(t *testing.T) {
 	if _, err := l.store.Stat(t.Context(), packKey(packs[0].name)); err != nil {
 		t.Error(err)
 	}
-	u.store = unreachable(t, l.store)
+	u.store = newFounder(unreachable(t, l.store), hurry)
 	must(t, u.sendEarly(t.Context()))
 	must(t, l.spool.outbox.put(own.meta.Experiment, packs, nil))
 	must(t, u.sendPacks(t.Context(), []replicate.Hash{packs[0].name}))
+}
+
+// TestFailedBeginningLeavesNothing has an uploader at work when the first experiment fails to begin: it asks, and puts nothing.
+func TestFailedBeginningLeavesNothing(t *testing.T) {
+	store := memStore(t)
+	asked := make(chan struct{}, 100)
+	l := newOutboxLab(t, storagetest.Wrap(store, storagetest.Hooks{Before: func(context.Context, storagetest.Call) error {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		return nil
+	}}))
+	must(t, store.Delete(t.Context(), configKey))
+	uploaded := make(chan error, 1)
+	id, err := replicate.NewID(rand.Reader)
+	must(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	_, _, err = l.spool.Begin(ctx, replicate.Experiment{ID: id}, WriterOptions{Root: l.root, Opened: func() {
+		go func() {
+			_, err := l.outbox(l.store).Upload(t.Context())
+			uploaded <- err
+		}()
+		<-asked
+		stop()
+	}})
+	if err == nil {
+		t.Error("it began")
+	}
+	must(t, <-uploaded)
+	if got := keys(t, store, ""); got != "" {
+		t.Errorf("left: %s", got)
+	}
 }

@@ -2,8 +2,6 @@ package repository
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -14,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/replicate/replicate"
-	"github.com/replicate/replicate/storage"
 )
 
 const (
@@ -29,8 +26,6 @@ const (
 	// first waits long for the last.
 	maxBatchPacks   = 256 << 20
 	maxBatchRecords = 1 << 20
-	// settle is how long after making replicate.json it is read again: another machine may have made one at the same time.
-	settle = time.Second
 )
 
 // An uploader publishes what is in an outbox. Four goroutines share the work, as a large pack must keep neither a heartbeat nor a curve
@@ -39,7 +34,7 @@ const (
 type uploader struct {
 	spool *Spool
 	*outbox
-	store storage.Store
+	store *founder
 	far   *Repository // what is there
 	repo  *Repository // and here
 	pause func(ctx context.Context, d time.Duration) error
@@ -87,7 +82,7 @@ func (s *Spool) uploadOnce(ctx context.Context) (bool, error) {
 }
 
 func (s *Spool) newUploader() *uploader {
-	store := s.remote.store.(nearby).Store
+	store := newFounder(s.remote.store.(nearby).Store, s.pause)
 	far := newRepository(store, config{ID: s.remote.id})
 	far.timing = s.remote.timing
 	u := &uploader{
@@ -119,7 +114,7 @@ func (u *uploader) run(ctx context.Context) error {
 	var others sync.WaitGroup
 	defer others.Wait()
 	defer cancel()
-	if err := u.repeat(ctx, "open", func() (bool, error) { return true, u.open(ctx) }); err != nil {
+	if err := u.repeat(ctx, "open", func() (bool, error) { return true, u.store.look(ctx) }); err != nil {
 		return err
 	}
 	others.Go(func() { _ = u.repeat(ctx, "beat", func() (bool, error) { return false, u.beatAll(ctx) }) })
@@ -205,22 +200,6 @@ func (s *Spool) Wake() {
 	if s.outbox != nil {
 		_ = os.WriteFile(s.outbox.path(wakeName), nil, 0o600) // it tries again in any case
 	}
-}
-
-// open makes the repository if there is none.
-func (u *uploader) open(ctx context.Context) error {
-	_, err := readConfig(ctx, u.store)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if _, err := makeConfig(ctx, u.store); err != nil {
-		return err
-	}
-	if err := u.pause(ctx, settle); err != nil {
-		return err
-	}
-	_, err = readConfig(ctx, u.store)
-	return err
 }
 
 // isEmpty reports whether no writer is left and nothing is ready. Writers are looked at first: what they leave becomes ready, so that it cannot be missed in both.
