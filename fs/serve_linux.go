@@ -67,23 +67,15 @@ func serve(ctx context.Context, v View, o order, words io.Writer) error {
 	}
 }
 
-const (
-	// agedHeap is how much memory a server uses, with room.
-	agedHeap = 128 << 20
-	// largePages is for how much of it large pages are wanted. The kernel may bring in all of that again after it was given back.
-	largePages = 48 << 20
-)
+// agedHeap is how much memory a server uses, with room.
+const agedHeap = 128 << 20
 
 // ageHeap makes the heap look used, so that what is allocated from now on is cleared first, which brings its pages in. When a server is
 // killed while the kernel copies a request to it, a page that has to be brought in first cannot be any more (Linux 6.18, fuse_copy_fill):
 // the caller would see an input/output error, where otherwise the request is given to the next server. Nothing is touched here.
 // It takes clearFreed: memory that Go knows to be zero, as it gave it back to the system, is not cleared.
-//
-// Large pages are asked for, too: to bring in, page by page, the few buffers through which a large file is read takes as long as to copy all of it.
 func ageHeap() {
-	heap := make([]byte, agedHeap)
-	_ = unix.Madvise(heap[:largePages], unix.MADV_HUGEPAGE) // a wish
-	runtime.KeepAlive(heap)                                 // which makes it be allocated
+	runtime.KeepAlive(make([]byte, agedHeap)) // which makes it be allocated
 	runtime.GC()
 }
 
