@@ -17,19 +17,19 @@ var simVariants = []struct {
 	seed         int64
 }{
 	{"listorder", "readers list index/ before log/", 28},
-	{"samegen", "a merge writes into the generation that it reads", 63},
+	{"samegen", "a merge writes into the generation that it reads", 90},
 	{"delfirst", "a merge deletes its inputs before writing the output", 0},
-	{"dropfar", "a merge drops a stretch superseded by one it does not write", 25},
-	{"nocheck", "writers do not look at gc/ nor whether packs exist", 392},
-	{"staleown", "writers never check their own pack, however old", 79},
-	{"nolate", "records are believed however late they landed", 46},
-	{"soundorder", "the packs of a late record are looked for before the check for doom", 444},
-	{"noreread", "collectors sentence without the second look", 37},
-	{"revoke", "sentences never lapse, condemned lists do", 348},
-	{"lastonly", "collectors count packs per commit id, not per record", 46},
-	{"sealtie", "stretches of equal range supersede each other", 26},
-	{"undelnow", "an undelete republishes without checking", 68},
-	{"oldrows", "rows older than a deletion count again after an undelete", 2470},
+	{"dropfar", "a merge drops a stretch superseded by one it does not write", 29},
+	{"nocheck", "writers do not look at gc/ nor whether packs exist", 19},
+	{"staleown", "writers never check their own pack, however old", 68},
+	{"nolate", "records are believed however late they landed", 438},
+	{"soundorder", "the packs of a late record are looked for before the check for doom", 637},
+	{"noreread", "collectors sentence without the second look", 130},
+	{"revoke", "sentences never lapse, condemned lists do", 309},
+	{"lastonly", "collectors count packs per commit id, not per record", 30},
+	{"sealtie", "stretches of equal range supersede each other", 2},
+	{"undelnow", "an undelete republishes without checking", 95},
+	{"oldrows", "rows older than a deletion count again after an undelete", 2766},
 }
 
 // unchecked reports whether the actor is told that no pack is doomed and all exist.

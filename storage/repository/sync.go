@@ -121,7 +121,8 @@ func (s *syncer) pass(ctx context.Context) (again bool, err error) {
 func (s *syncer) beside(ctx context.Context, prefix string) (objects func() ([]storage.Object, error), end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	objects = sync.OnceValues(func() ([]storage.Object, error) { return s.repository.list(ctx, prefix) })
-	if s.repository.serial {
+	if s.repository.serial { // at once: what moves while records are read is then seen in neither, and needs another pass
+		objects()
 		return objects, cancel
 	}
 	var listing sync.WaitGroup
