@@ -66,14 +66,13 @@ func (s *session) show(out *bufio.Writer, t index.Target, c *cli.Context) error 
 
 // facts prints "name:  value" lines with the values in one column, leaving out empty values.
 func facts(out io.Writer, pairs ...[2]string) {
+	pairs = slices.DeleteFunc(pairs, func(p [2]string) bool { return p[1] == "" })
 	most := 0
 	for _, p := range pairs {
 		most = max(most, columns(p[0]))
 	}
 	for _, p := range pairs {
-		if p[1] != "" {
-			fmt.Fprintf(out, "%s:%s  %s\n", printable(p[0]), strings.Repeat(" ", most-columns(p[0])), printable(p[1]))
-		}
+		fmt.Fprintf(out, "%s:%s  %s\n", printable(p[0]), strings.Repeat(" ", most-columns(p[0])), printable(p[1]))
 	}
 }
 
