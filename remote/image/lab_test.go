@@ -208,7 +208,7 @@ func TestImagesSayWhatIsInThem(t *testing.T) {
 
 func TestFailedStepSaysWhy(t *testing.T) {
 	b := newBench(t)
-	b.in.Install = append(b.in.Install, "seq 1 30; echo broken >&2; exit 7")
+	b.in.Install = append(b.in.Install, "(seq 1 30; echo broken) >&2; exit 7") // one stream: two are in no order
 	_, err := b.Prepare(t.Context(), b.plan())
 	failed, ok := errors.AsType[*StepError](err)
 	if !ok {

@@ -90,6 +90,7 @@ func TestErrors(t *testing.T) {
 		return err
 	}
 	get := func(t *testing.T, s storage.Store) error { _, err := s.Get(t.Context(), "log/a", 0, -1); return err }
+	stat := func(t *testing.T, s storage.Store) error { _, err := s.Stat(t.Context(), "log/a"); return err }
 	list := func(t *testing.T, s storage.Store) error {
 		for _, err := range s.List(t.Context(), "log/", "") {
 			return err
@@ -121,6 +122,10 @@ func TestErrors(t *testing.T) {
 			"put s3://replicate-test/p/log/a: the secret key is wrong", "aws sts get-caller-identity"},
 		{"expired", put, badnet.Answer{Status: 400, Code: "ExpiredToken"}, replicate.Permission,
 			"put s3://replicate-test/p/log/a: the credentials have expired", "aws sso login"},
+		{"expired, asked by HEAD", stat, badnet.Answer{Status: 400, Code: "ExpiredToken"}, replicate.Permission,
+			"stat s3://replicate-test/p/log/a: the credentials have expired", "aws sso login"},
+		{"wrong secret, asked by HEAD", stat, badnet.Answer{Status: 403, Code: "SignatureDoesNotMatch"}, replicate.Permission,
+			"stat s3://replicate-test/p/log/a: the secret key is wrong", "aws sts get-caller-identity"},
 		{"clock", put, badnet.Answer{Status: 403, Code: "RequestTimeTooSkewed"}, replicate.Permission,
 			"put s3://replicate-test/p/log/a: the clock of this machine is wrong", "timedatectl"},
 		{"full", put, badnet.Answer{Status: 507, Code: "XMinioStorageFull"}, replicate.Full,

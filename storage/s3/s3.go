@@ -24,6 +24,7 @@ import (
 	"io"
 	"iter"
 	"math"
+	"net/http"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -237,9 +238,22 @@ func (s *Store) Stat(ctx context.Context, key string) (storage.Object, error) {
 	}
 	out, err := call(ctx, s, (*awss3.Client).HeadObject, &awss3.HeadObjectInput{Bucket: &s.bucket.Name, Key: s.name(key)})
 	if err != nil {
-		return storage.Object{}, s.failed("stat", key, err)
+		return storage.Object{}, s.failed("stat", key, s.reason(ctx, key, err))
 	}
 	return storage.Object{Key: key, Size: aws.ToInt64(out.ContentLength), Time: aws.ToTime(out.LastModified)}, nil
+}
+
+// reason returns why a HEAD was refused: its answer has no words, that of a GET has.
+func (s *Store) reason(ctx context.Context, key string, err error) error {
+	if status(err) != http.StatusBadRequest && status(err) != statusForbidden {
+		return err
+	}
+	out, why := call(ctx, s, (*awss3.Client).GetObject, &awss3.GetObjectInput{Bucket: &s.bucket.Name, Key: s.name(key), Range: aws.String(byteRange(0, 1))})
+	if why != nil {
+		return why
+	}
+	out.Body.Close()
+	return err
 }
 
 // Now returns the Date of an answer, which may be that the object asked for is missing or hidden.
