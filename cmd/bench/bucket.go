@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/replicate/replicate/storage"
@@ -257,7 +260,8 @@ func (f *far) trees() error {
 // commits races commits on a local storage and for the bucket, and then the way there.
 func (f *far) commits(here, there string) error {
 	blocked := map[string]timing{}
-	record := func(name, dir string) error {
+	// record commits, calls committed, and waits until all of it is where it belongs.
+	record := func(name, dir string, committed func()) error {
 		r, err := f.startRecorder(dir)
 		if err != nil {
 			return err
@@ -270,6 +274,7 @@ func (f *far) commits(here, there string) error {
 			return err
 		}
 		blocked[name] = append(blocked[name], time.Since(start))
+		committed()
 		if name == "local" {
 			return r.end()
 		}
@@ -278,10 +283,28 @@ func (f *far) commits(here, there string) error {
 		}
 		return r.end()
 	}
-	contenders := []contender{
-		{"replicate", func(round int) error { return f.emptyPrefix(there, round) }, func(int) error { return record("replicate", there) }},
-		{"local", func(int) error { return os.RemoveAll(here + "/.replicate") }, func(int) error { return record("local", here) }},
+	// The server is on this machine and writes to the same disk. That is not what a training waits for: packs are held up until the commit is done.
+	held := func(int) error {
+		hold := make(chan struct{})
+		release := sync.OnceFunc(func() { close(hold) })
+		defer release()
+		f.proxy.Intercept(func(r *http.Request) *badnet.Answer {
+			if strings.Contains(r.URL.Path, "/pack/") {
+				<-hold
+			}
+			return nil
+		})
+		defer f.proxy.Intercept(nil)
+		return record("held", there, release)
 	}
+	_, err := f.race(
+		contender{"held", func(round int) error { return f.emptyPrefix(there, -1-round) }, held},
+		contender{"local", func(int) error { return os.RemoveAll(here + "/.replicate") }, func(int) error { return record("local", here, func() {}) }})
+	if err != nil {
+		return err
+	}
+	contenders := []contender{{"replicate", func(round int) error { return f.emptyPrefix(there, round) },
+		func(int) error { return record("with the server's own work", there, func() {}) }}}
 	if installed("restic") {
 		contenders = append(contenders, contender{"restic", func(round int) error {
 			return f.direct(func() error { return sh(there, "restic init -q -r %s", f.restic(round)) })
@@ -296,9 +319,9 @@ func (f *far) commits(here, there string) error {
 	if err != nil {
 		return err
 	}
-	f.add("init and commit of the 225 MB tree for a bucket: training waits", blocked["replicate"].String(), "as on local storage",
-		beside(blocked, "local")...)
-	f.addFar("  until all of it is in the bucket", f.atLink(treeBytes, 80), times, append(contenders[:1:1], contenders[2:]...)...)
+	f.add("init and commit of the 225 MB tree for a bucket: training waits", blocked["held"].String(), "as on local storage",
+		beside(blocked, "local", "with the server's own work")...)
+	f.addFar("  until all of it is in the bucket", f.atLink(treeBytes, 80), times, contenders...)
 	return nil
 }
 
