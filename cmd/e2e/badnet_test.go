@@ -14,6 +14,7 @@ import (
 
 	"github.com/replicate/replicate/storage/storagetest"
 	"github.com/replicate/replicate/storage/storagetest/badnet"
+	"github.com/replicate/replicate/storage/storagetest/servers"
 )
 
 // readFaults are what a read meets in the tests. Those that need half a minute to be noticed are left out.
@@ -148,9 +149,14 @@ func TestOneCacheUnderPressure(t *testing.T) {
 // TestTrainingNeverWaitsForTheNetwork trains while the weather changes several times a second, to frozen, gone and worse, and uploaders are killed.
 // No commit takes longer than a disk, and in the end each is in the bucket, whole.
 func TestTrainingNeverWaitsForTheNetwork(t *testing.T) {
+	for name, start := range map[string]func(testing.TB) *servers.Server{"s3": storagetest.StartS3, "gs": storagetest.StartGCS} {
+		t.Run(name, func(t *testing.T) { trainThroughWeather(t, start(t)) })
+	}
+}
+
+func trainThroughWeather(t *testing.T, s *servers.Server) {
 	const stuck = 10 * time.Second // a network that somebody waits for takes longer, a disk does not
 	chance := seeded(t)
-	s := storagetest.StartS3(t)
 	url := storagetest.Prefix(s.URL)
 	proxy, env := storagetest.StartProxy(t, s, chance.Uint64())
 	l, reader := machine(t, url, env), machine(t, url, s.Env())
@@ -161,7 +167,8 @@ func TestTrainingNeverWaitsForTheNetwork(t *testing.T) {
 	_, acks := tr.progress()
 	killed := 0
 	for last, round := time.Now(), 0; round < 2*rounds(t); round++ {
-		proxy.Set(badnet.Weather{RTT: time.Duration(chance.IntN(200)) * time.Millisecond, Rate: chance.Float64(), Faults: badnet.AllFaults})
+		proxy.Set(badnet.Weather{RTT: time.Duration(chance.IntN(200)) * time.Millisecond, Bandwidth: []int64{0, 20_000, 1_000_000}[chance.IntN(3)],
+			Rate: chance.Float64(), Faults: badnet.AllFaults})
 		proxy.Down(chance.IntN(4) == 0)
 		time.Sleep(time.Duration(50+chance.IntN(300)) * time.Millisecond) // the weather stays so for a while
 		if pid := l.uploader(); pid != 0 && chance.IntN(3) == 0 {
