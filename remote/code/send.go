@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,6 +64,8 @@ func (t *Tree) Send(ctx context.Context, rw io.ReadWriteCloser, o SendOptions) (
 		err = ctx.Err()
 	}
 	s.report.Wire = s.wire.written
+	slices.SortFunc(s.report.LeftOut, func(a, b repository.LeftOut) int { return strings.Compare(a.Path, b.Path) })
+	slices.Sort(s.report.Torn)
 	return s.report, problem("send", t.options.Root, err)
 }
 

@@ -65,8 +65,8 @@ type Report struct {
 	Bytes   int64                // the sizes of these files
 	Sent    int64                // bytes of content that travelled
 	Wire    int64                // bytes that it took
-	LeftOut []repository.LeftOut // files that could not be read any more, beyond those of the Tree
-	Torn    []string             // files that kept changing while they were read: they may be a mixture of two states
+	LeftOut []repository.LeftOut // files that could not be read any more, beyond those of the Tree, by path
+	Torn    []string             // files that kept changing while they were read, by path: they may be a mixture of two states
 }
 
 // An Owner is whom files belong to over there.
