@@ -89,10 +89,10 @@ type completer struct {
 // mostCandidates bounds what a person would have to read.
 const mostCandidates = 500
 
-// candidates returns what the word may become; nothing where it is a file, or anything.
+// candidates returns what the word may become; nothing where it is a file, or anything, and no word that a shell would have to have quoted.
 func (m *completer) candidates() (fit []candidate) {
 	for _, found := range m.all() {
-		if strings.HasPrefix(found.word, m.word) && len(fit) < mostCandidates && !strings.ContainsFunc(found.word, needsQuotes) {
+		if strings.HasPrefix(found.word, m.word) && len(fit) < mostCandidates && replicate.CommandLine([]string{found.word}) == found.word {
 			fit = append(fit, found)
 		}
 	}

@@ -84,7 +84,7 @@ func (s *session) showExperiment(out *bufio.Writer, e *index.Experiment, allMetr
 		[2]string{"Status", s.statusText(e)},
 		[2]string{"Host", e.Host},
 		[2]string{"User", e.User},
-		[2]string{"Command", strings.Join(quoteArgs(e.Command), " ")},
+		[2]string{"Command", replicate.CommandLine(e.Command)},
 		[2]string{"Tags", strings.Join(e.Tags, " ")},
 		[2]string{"Note", e.Note},
 		[2]string{"Parent", e.Parent.Short()},
@@ -202,7 +202,7 @@ func (s *session) showCommit(out *bufio.Writer, t index.Target) {
 		[2]string{"Status", s.statusText(e)},
 		[2]string{"Host", e.Host},
 		[2]string{"User", e.User},
-		[2]string{"Command", strings.Join(quoteArgs(e.Command), " ")},
+		[2]string{"Command", replicate.CommandLine(e.Command)},
 	)
 	showValues(out, "Params", e.Params.Flat("."))
 	showValues(out, "Metrics", c.Metrics)
@@ -295,21 +295,6 @@ func machineText(m *replicate.Machine) string {
 	}
 	return strings.Join(append(parts, m.GPUs...), ", ")
 }
-
-// quoteArgs makes a command line that a shell would read back.
-func quoteArgs(args []string) []string {
-	quoted := make([]string, len(args))
-	for i, arg := range args {
-		if arg == "" || strings.ContainsFunc(arg, needsQuotes) {
-			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
-		}
-		quoted[i] = arg
-	}
-	return quoted
-}
-
-// needsQuotes reports whether a character means something to a shell.
-func needsQuotes(r rune) bool { return r <= ' ' || strings.ContainsRune("\"'\\$`*?[]{}()<>|&;#~!", r) }
 
 // showJSON prints an experiment with its commits, or a commit with its experiment's id.
 func (s *session) showJSON(out *bufio.Writer, t index.Target) error {

@@ -90,7 +90,7 @@ func (t *table) experiment(e *index.Experiment, params replicate.Values, columns
 	t.cell(string(e.Status))
 	t.cell(e.User)
 	t.cell(e.Host)
-	t.cell(commandLine(e.Command))
+	t.cell(replicate.CommandLine(e.Command))
 	t.cell(strings.Join(e.Tags, " "))
 	duration := ""
 	if !e.Ended.IsZero() {
@@ -125,20 +125,4 @@ func (t *table) point(p *replicate.Point) {
 		return
 	}
 	t.present(p.Value)
-}
-
-// commandLine joins arguments as a shell would read them.
-func commandLine(args []string) string {
-	quoted := make([]string, len(args))
-	for i, a := range args {
-		quoted[i] = a
-		if a == "" || strings.ContainsFunc(a, needsQuotes) {
-			quoted[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-	}
-	return strings.Join(quoted, " ")
-}
-
-func needsQuotes(r rune) bool {
-	return r <= ' ' || strings.ContainsRune("\"'\\$`!*?[]{}()<>|&;~#", r)
 }
