@@ -9,6 +9,7 @@ import (
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/index"
+	"github.com/replicate/replicate/storage"
 	"github.com/replicate/replicate/storage/repository"
 )
 
@@ -79,13 +80,18 @@ func (s *session) rm(ids []string, force bool) error {
 	return nil
 }
 
-// freeable says what gc can free by now. To count it takes a look at all records: where that takes long it is left to gc.
+// freeable says what gc can free by now. To count it takes a look at all records: where that takes long it is left to gc, as it is for a bucket, where
+// gc frees nothing yet.
 func (s *session) freeable() string {
+	const gc = "replicate gc frees the space"
+	if _, local := s.repo.Store().(storage.Local); !local {
+		return gc
+	}
 	ctx, cancel := context.WithTimeout(s.ctx, 2*time.Second)
 	defer cancel()
 	usage, err := s.repo.Usage(ctx, nil)
 	if err != nil || usage.Dead.Count == 0 {
-		return "replicate gc frees the space"
+		return gc
 	}
 	return "replicate gc can free " + size(usage.Dead.Bytes)
 }
