@@ -90,8 +90,8 @@ func TestTamperedRunsAreRefused(t *testing.T) {
 	d.write("train.py", heavy)
 	id, other := d.left("train.py"), d.left("train.py")
 	storage := func(id string) string { return "/run/lab/data/volumes/replicate-run-" + id + "/_data/storage" }
-	host.Run(t, "sh", "-c", `cp -a $2/log/. $1/log/ && cp -a $2/pack/. $1/pack/ && if [ -d $2/index ]; then cp -a $2/index/. $1/index/; fi
-		cp -a $1/pack /run/lab/kept && for pack in $(find $1/pack -type f -size +1M | head -3); do head -c 3000000 /dev/urandom >$pack; done`, "sh", storage(id), storage(other))
+	host.Run(t, "sh", "-c", `cp -a $1/pack /run/lab/kept && for pack in $(find $1/pack -type f -size +1M | head -3); do head -c 3000000 /dev/urandom >$pack; done
+		cp -a $2/log/. $1/log/ && cp -a $2/pack/. $1/pack/ && if [ -d $2/index ]; then cp -a $2/index/. $1/index/; fi`, "sh", storage(id), storage(other))
 	t.Cleanup(func() { host.Run(t, "rm", "-rf", "/run/lab/kept") })
 	o := d.try("pull", id)
 	if o.code != 1 || !strings.Contains(o.stderr, "warning") {
