@@ -99,8 +99,12 @@ func (b *Builder) noBase(ctx context.Context, reference string, why []error) err
 			e.Err = inner.Err // which image, and what was done, is said already
 		}
 	}
-	e.Hint = fmt.Sprintf("name an image that the host has, with image: or --image%s; or load one, with docker save %s | ssh HOST docker load; "+
-		"or give the host's Docker a mirror or a proxy", b.candidates(ctx), reference)
+	load := fmt.Sprintf("docker save %s | ssh HOST docker load", reference)
+	if b.Here == nil { // the host is this machine
+		load = "docker load"
+	}
+	e.Hint = fmt.Sprintf("name an image that the host has, with image: or --image%s; or load one, with %s; or give the host's Docker a mirror or a proxy",
+		b.candidates(ctx), load)
 	return e
 }
 

@@ -348,9 +348,18 @@ func TestBaseComesFromThisMachine(t *testing.T) {
 	t.Cleanup(func() { here.Docker(t, "rmi", "only-here:1") })
 	t.Cleanup(func() { exec.Command("docker", "-H", "unix://"+b.host.Socket(), "rmi", "only-here:1").Run() })
 	b.in.Image = "only-here:1"
-	if _, err := b.Prepare(t.Context(), b.plan()); replicate.KindOf(err) == "" || !strings.Contains(replicate.HintOf(err), remotetest.Image) {
-		t.Errorf("without it: %v, hint %q", err, replicate.HintOf(err))
+	refused := func(load string) {
+		t.Helper()
+		_, err := b.Prepare(t.Context(), b.plan())
+		for _, way := range []string{"--image (" + remotetest.Image, load, "a mirror"} {
+			if hint := replicate.HintOf(err); !strings.Contains(hint, way) {
+				t.Errorf("%v: hint %q lacks %q", err, hint, way)
+			}
+		}
 	}
+	refused("with docker load;") // where it is to run is this machine
+	b.Here = func(context.Context) (*docker.Engine, error) { return nil, errors.New("no Docker") }
+	refused("docker save only-here:1 | ssh HOST docker load;")
 	b.Here = func(ctx context.Context) (*docker.Engine, error) { return docker.Open(ctx, here.Dial) }
 	env := b.build()
 	if got := b.run(env, "cat", "/made-for"); got != t.Name() {
