@@ -2,7 +2,6 @@ package remote_test
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/replicate/replicate/storage/storagetest/servers"
 )
 
 func TestTimeout(t *testing.T) {
@@ -83,10 +84,9 @@ func TestMountsOfTheHost(t *testing.T) {
 // TestPortsAnswerHere asks a server in the job through a port of this machine.
 func TestPortsAnswerHere(t *testing.T) {
 	d := newDesk(t)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := servers.FreePort()
 	d.must(err)
-	port := strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
-	listener.Close()
+	port := strconv.Itoa(free)
 	d.write("hello.txt", "hello\n")
 	cmd := d.command("run", "-H", "rh1", "-p", port, "python", "-m", "http.server", port)
 	log, err := os.Create(filepath.Join(d.home, "log"))

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/replicate/replicate/storage/storagetest/require"
+	"github.com/replicate/replicate/storage/storagetest/servers"
 )
 
 // An sshd is Debian's, on a port of its own of 127.0.0.1 and ::1, with a home for its clients.
@@ -144,12 +145,11 @@ func keygen(t testing.TB, path string, args ...string) {
 
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := servers.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // echo serves a socket ("unix") or port ("tcp") that answers each line, and says goodbye once nothing more comes.

@@ -7,8 +7,10 @@ package servers
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/johannesboyne/gofakes3"
@@ -167,14 +170,25 @@ func start(cmd *exec.Cmd, url string) (end func(), err error) {
 	}
 }
 
-// freeAddress returns a loopback address at which nobody listens.
 func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	port, err := FreePort()
+	return fmt.Sprintf("127.0.0.1:%d", port), err
+}
+
+// FreePort returns a port at which nobody listens on this machine. It is below those that the kernel gives to whoever asks for any, of which
+// one would be somebody else's now and then before the server that it is for listens there.
+func FreePort() (int, error) {
+	for {
+		port := 10_000 + rand.IntN(20_000)
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		return port, l.Close()
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 func environ(vars map[string]string) []string {
