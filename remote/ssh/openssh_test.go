@@ -201,7 +201,7 @@ func TestDeadMasterIsNotUsed(t *testing.T) {
 
 func TestFrozenLinkOfOpenSSHIsNoticed(t *testing.T) {
 	interval, patience := pingInterval, pingPatience
-	pingInterval, pingPatience = 100*time.Millisecond, time.Second // which bound the calls of ssh too
+	pingInterval, pingPatience = 100*time.Millisecond, 3*time.Second // which bound the calls of ssh too
 	t.Cleanup(func() { pingInterval, pingPatience = interval, patience })
 	s := startSSHD(t)
 	c := s.dial("box", s.openssh())
