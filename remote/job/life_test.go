@@ -79,10 +79,12 @@ func TestAStoppedJobEnds(t *testing.T) {
 
 // TestNothingOfAJobOutlivesIt has a job with a child and a grandchild that ignore TERM; each writes its pid.
 func TestNothingOfAJobOutlivesIt(t *testing.T) {
-	for name, end := range map[string]string{"that ends": `sleep 0.1`, "that is stopped": `trap 'exit 1' TERM; while :; do sleep 0.01; done`} {
+	for name, end := range map[string]string{"that ends": ``, "that is stopped": `trap 'exit 1' TERM; while :; do sleep 0.01; done`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			spec := shell(`(trap '' TERM; sh -c 'echo $$; exec sleep 60' & echo $$; exec sleep 60) & ` + end)
+			spec := shell(`(trap '' TERM; sh -c 'echo $$; : >child; exec sleep 60' & echo $$; : >parent; exec sleep 60) &
+				until [ -e child ] && [ -e parent ]; do sleep 0.01; done; ` + end)
+			spec.Cwd = t.TempDir()
 			spec.Grace = Duration(50 * time.Millisecond)
 			r := supervise(t, t.TempDir()).give(spec, Secrets{})
 			waitFor(t, "ready", func() bool { return strings.Count(text(r.log(), Stdout), "\n") == 2 })

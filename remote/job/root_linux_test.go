@@ -162,7 +162,7 @@ func openFifo(t *testing.T, fifo string) *os.File {
 	select {
 	case f := <-opened:
 		return f
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the job stands still")
 		return nil
 	}
