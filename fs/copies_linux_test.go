@@ -259,7 +259,7 @@ func FuzzCopyTable(f *testing.F) {
 
 func waitUntil(t testing.TB, true func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !true(); pause(context.Background(), time.Millisecond) {
+	for end := time.Now().Add(patience); !true(); pause(context.Background(), time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it does not come true")
 		}
