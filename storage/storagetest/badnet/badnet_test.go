@@ -197,13 +197,13 @@ func TestIntercept(t *testing.T) {
 	}
 }
 
-// TestLink measures, on machines that are busy: nothing is faster than the line, and the fastest of some is not much slower.
+// TestLink measures, on machines that are busy: nothing is faster than the line, and the fastest of many is not much slower.
 func TestLink(t *testing.T) {
 	e := startEcho(t)
 	p, client := startProxy(t, e.URL, 1)
-	fastest := func() time.Duration {
+	fastest := func(enough time.Duration) time.Duration {
 		var took []time.Duration
-		for range 10 {
+		for len(took) < 10 || len(took) < 200 && slices.Min(took) > enough {
 			begin := time.Now()
 			if _, body, err := get(client, p.URL); err != nil || len(body) != 100_000 {
 				t.Fatal(len(body), err)
@@ -213,11 +213,11 @@ func TestLink(t *testing.T) {
 		return slices.Min(took)
 	}
 	p.Set(badnet.Weather{RTT: 60 * time.Millisecond})
-	if d := fastest(); d < 60*time.Millisecond || d > 110*time.Millisecond {
+	if d := fastest(110 * time.Millisecond); d < 60*time.Millisecond || d > 110*time.Millisecond {
 		t.Errorf("a round trip of 60 ms took %v", d)
 	}
 	p.Set(badnet.Weather{Bandwidth: 1_000_000})
-	if d := fastest(); d < 95*time.Millisecond || d > 200*time.Millisecond {
+	if d := fastest(200 * time.Millisecond); d < 95*time.Millisecond || d > 200*time.Millisecond {
 		t.Errorf("100 kB at 1 MB/s took %v", d)
 	}
 }
