@@ -57,7 +57,7 @@ func (l *lab) uploads() {
 	}
 	for _, pattern := range []string{"pack/*", "kept/*", "ready/*", "head/*", "sending", "w/[^.]*"} {
 		var left []string
-		l.within(20*time.Second, "nothing is left", func() bool { // the uploader itself sweeps last
+		l.within(time.Minute, "nothing is left", func() bool { // the uploader itself sweeps last
 			left, _ = filepath.Glob(l.path(".replicate", "spool", "*", pattern))
 			return len(left) == 0
 		})
@@ -203,9 +203,9 @@ func (l *lab) tortureBucket(reader *lab, proxy *badnet.Proxy, round int, chance 
 		}
 	}
 	for name, pid := range victims {
-		l.within(10*time.Second, name+" is gone", func() bool { return gone(pid) })
+		l.within(time.Minute, name+" is gone", func() bool { return gone(pid) })
 	}
-	l.within(10*time.Second, "the recorder is gone", func() bool { return !l.recording(tr.id) })
+	l.within(time.Minute, "the recorder is gone", func() bool { return !l.recording(tr.id) })
 	proxy.Down(false)
 	l.uploads()
 	l.t.Logf("round %d: %v killed, experiment %.7s, %d commits acknowledged", round, victims, tr.id, len(tr.acks))

@@ -59,6 +59,7 @@ type lab struct {
 	user    *syscall.Credential // nil: whoever runs the test
 	scripts string              // testdata, as the user sees it
 	served  bool                // the project is on a file system that this process serves
+	seen    []time.Duration     // how long after trainings were killed their ends were there
 }
 
 func newLab(t testing.TB) *lab {

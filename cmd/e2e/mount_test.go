@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,7 +63,7 @@ func TestTortureMount(t *testing.T) {
 				time.Sleep(time.Duration(chance.IntN(300)) * time.Millisecond)
 				pid := l.server(mnt)
 				l.must(syscall.Kill(pid, syscall.SIGKILL))
-				l.within(20*time.Second, "another server of "+mnt, func() bool { return l.server(mnt) != pid })
+				l.within(time.Minute, "another server of "+mnt, func() bool { return l.server(mnt) != pid })
 				left--
 			}
 		}
@@ -108,14 +109,26 @@ func (r *reading) stop(t *testing.T) {
 	}
 }
 
-// TestNoHalfCommitIsMounted looks at a mount while a training commits and is killed: whatever is there is whole, also of the last moment.
+// TestNoHalfCommitIsMounted looks at a mount while a training commits and is killed: whatever is there is whole, also of the last moment. It is there
+// soon, the fastest of some times, as others want the machine too.
 func TestNoHalfCommitIsMounted(t *testing.T) {
 	l := newLab(t)
 	l.commits("1")
 	mnt := l.mount()
+	for took := []time.Duration{l.killedInMount(mnt)}; slices.Min(took) > 5*time.Second; took = append(took, l.killedInMount(mnt)) {
+		if len(took) > 5 {
+			t.Fatalf("the mount had everything of trainings that were killed after %v", took)
+		}
+	}
+}
+
+// killedInMount kills a training, and returns how long it takes until a mount has its end and all of its commits.
+func (l *lab) killedInMount(mnt string) time.Duration {
+	l.t.Helper()
 	tr := l.train("1000000")
 	l.awaits(tr, 3)
 	l.must(tr.cmd.Process.Kill())
+	killed := time.Now()
 	_, _ = tr.wait()
 	short := tr.id[:7]
 	status := func() string {
@@ -123,21 +136,23 @@ func TestNoHalfCommitIsMounted(t *testing.T) {
 		l.must(err)
 		return string(text)
 	}
-	l.within(3*time.Second, "the mount shows the end", func() bool { return strings.Contains(status(), `"crashed"`) })
+	l.within(time.Minute, "the mount shows the end", func() bool { return strings.Contains(status(), `"crashed"`) })
 	commits := l.show(tr.id).Commits
 	var dirs []string
 	for _, c := range commits {
 		dirs = append(dirs, filepath.Join(mnt, "experiments", short, "commits", fmt.Sprintf("%08d-%s", c.Step, c.ID[:7])))
 	}
-	l.within(2*time.Second, "the mount has all commits", func() bool {
+	l.within(time.Minute, "the mount has all commits", func() bool {
 		list, err := os.ReadDir(filepath.Join(mnt, "experiments", short, "commits"))
 		return err == nil && len(list) == len(commits)
 	})
+	took := time.Since(killed)
 	for i, hash := range l.hashes(dirs...) {
 		if hash != tr.tries[commits[i].Step] {
-			t.Errorf("in the mount commit %s is not what was there", commits[i].ID)
+			l.t.Errorf("in the mount commit %s is not what was there", commits[i].ID)
 		}
 	}
+	return took
 }
 
 // TestDamageInMount damages a pack: its files cannot be read, and everything else can.

@@ -176,7 +176,7 @@ func (f *life) live() {
 	before = f.disk.length()
 	f.replicate("stop")
 	f.fact(before, third, "finished")
-	f.within(30*time.Second, "the recorder sees that", func() bool { return gone(keeper) })
+	f.within(time.Minute, "the recorder sees that", func() bool { return gone(keeper) })
 	f.setenv("REPLICATE_EXPERIMENT_ID", "")
 
 	before = f.disk.length()

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -149,6 +150,9 @@ func TestTorture(t *testing.T) {
 					t.Fatalf("in round %d", round)
 				}
 			}
+			if len(l.seen) > 0 && slices.Min(l.seen) > 3*time.Second { // by the fastest: the other lane and others want the machine too
+				t.Errorf("the ends of trainings were seen after %v", l.seen)
+			}
 			l.check(l.storage())
 		})
 	}
@@ -180,7 +184,7 @@ func (l *lab) torture(round int, chance *rand.Rand) {
 		_, _ = tr.wait()
 	}
 	if victims == "both" && recorder != 0 {
-		l.within(10*time.Second, "the recorder is gone", func() bool { return gone(recorder) })
+		l.within(time.Minute, "the recorder is gone", func() bool { return gone(recorder) })
 	}
 	l.t.Logf("round %d: %s killed, experiment %.7s, %d commits acknowledged", round, victims, tr.id, len(tr.acks))
 	l.verify(tr, victims, killed)
@@ -190,7 +194,7 @@ func (l *lab) torture(round int, chance *rand.Rand) {
 // awaits waits until a training has begun and n commits are acknowledged, or it is over.
 func (l *lab) awaits(tr *training, n int) {
 	l.t.Helper()
-	l.within(30*time.Second, fmt.Sprintf("%d commits", n), func() bool {
+	l.within(time.Minute, fmt.Sprintf("%d commits", n), func() bool {
 		id, acks := tr.progress()
 		return id != "" && acks >= n || gone(tr.cmd.Process.Pid)
 	})
@@ -241,8 +245,8 @@ func (l *lab) verify(tr *training, victims string, killed time.Time) {
 		return // it died before it began
 	}
 	if victims == "training" {
-		l.within(3*time.Second, "the recorder sees the end of "+tr.id, func() bool { status = find(); return status != "running" })
-		l.t.Logf("seen after %v", time.Since(killed).Round(time.Millisecond))
+		l.within(time.Minute, "the recorder sees the end of "+tr.id, func() bool { status = find(); return status != "running" })
+		l.seen = append(l.seen, time.Since(killed).Round(time.Millisecond))
 	}
 	if status != want {
 		l.t.Errorf("%s is %q, not %q, with the %s killed", tr.id, status, want, victims)
