@@ -142,7 +142,7 @@ func TestManyCutsLoseNothing(t *testing.T) {
 		if cut%2 == 0 {
 			link.Cut()
 		} else {
-			host.Run(t, append([]string{"kill", "-9"}, sessions(t, host)...)...)
+			killSessions(t, host)
 		}
 		d.within(time.Minute, "it is told", func() bool { return strings.Count(run.err(), "lost; the job goes on") == cut+1 })
 	}

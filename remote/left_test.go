@@ -50,7 +50,7 @@ func TestKilledRunSendsWhatItLeft(t *testing.T) {
 			t.Logf("%s", out)
 		}
 	})
-	d.within(20*time.Second, "everything is sent", func() bool { return strings.Contains(d.try("pull").stderr, "nothing to pull") })
+	d.within(time.Minute, "everything is sent", func() bool { return strings.Contains(d.try("pull").stderr, "nothing to pull") })
 	if n := d.commits(id); n < 3 {
 		t.Errorf("%d commits are in the bucket", n)
 	}

@@ -72,7 +72,7 @@ func TestContainerThatSomebodyRemoved(t *testing.T) {
 	d.write("train.py", heavy)
 	id := d.left("train.py")
 	host.Docker(t, "rm", "replicate-run-"+id)
-	if o := d.try("ps"); !strings.Contains(o.stderr, "may be in the volume replicate-run-"+id) {
+	if o := d.ps(); !strings.Contains(o.stderr, "may be in the volume replicate-run-"+id) {
 		t.Error("nothing tells where the commits may be")
 	}
 	if e := d.only(); e.Status != "crashed" {

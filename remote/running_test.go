@@ -139,8 +139,15 @@ func (d *desk) containers(h *remotetest.Host) map[string]string {
 	return found
 }
 
-// sessions are the processes of a host's sshd that serve dev.
-func sessions(t testing.TB, h *remotetest.Host) []string {
+// ps asks the hosts how their runs are, again if one was too busy to answer in time.
+func (d *desk) ps() (o outcome) {
+	d.t.Helper()
+	d.within(time.Minute, "all hosts answer", func() bool { o = d.try("ps"); return o.code == 0 && !strings.Contains(o.stdout, "unreachable") })
+	return o
+}
+
+// killSessions kills the processes of a host's sshd that serve dev.
+func killSessions(t testing.TB, h *remotetest.Host) {
 	t.Helper()
-	return strings.Fields(h.Run(t, "sh", "-c", "pgrep -f '^sshd: dev' || true"))
+	h.Run(t, "pkill", "-KILL", "-f", "^sshd: dev")
 }
