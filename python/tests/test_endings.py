@@ -27,7 +27,7 @@ class EndingsTest(support.Lab):
     def ends(self, script, status, code, **options):
         """Runs a script to its end and checks the status that the experiment has at once."""
         out, err = self.run_script(BEGIN + script, code=code, **options)
-        e = self.ends_as(status, 2)
+        e = self.ends_as(status)
         self.assertEqual(e["num_commits"], 1)
         self.assertIsNotNone(e["ended"])
         return e, err
@@ -84,14 +84,18 @@ class EndingsTest(support.Lab):
         support.wait_for(lambda: [e for e in self.experiments() if e["num_commits"] == 1], "a commit")
 
     def test_ctrl_c(self):
-        process = self.start(BEGIN + UNTIL_A_SIGNAL, start_new_session=True)
-        process.stdout.readline()
-        start = time.monotonic()
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
-        process.communicate(timeout=20)
-        self.assertLess(time.monotonic() - start, 2)
-        self.assertEqual(process.returncode, -signal.SIGINT)
-        self.ends_as("interrupted", 2)
+        def attempt():
+            self.fresh()
+            process = self.start(BEGIN + UNTIL_A_SIGNAL, start_new_session=True)
+            process.stdout.readline()
+            start = time.monotonic()
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+            process.communicate(timeout=60)
+            took = time.monotonic() - start
+            self.assertEqual(process.returncode, -signal.SIGINT)
+            self.ends_as("interrupted")
+            return took
+        support.soon(self, 2, attempt)
 
     def test_ctrl_c_at_every_stage(self):
         """From before init to after the end: never a traceback of ours that hangs, never half an experiment."""
@@ -102,14 +106,16 @@ for step in range(50):
     experiment.log(step=step, loss=1.0)
     experiment.commit(step=step, loss=1.0)
 """
-        for tenth in range(1, 11):
+        def attempt(tenth):
             process = self.start(script, start_new_session=True)
             time.sleep(tenth * 0.03)
             start = time.monotonic()
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGINT)
-            process.communicate(timeout=20)
-            self.assertLess(time.monotonic() - start, 4)
+            process.communicate(timeout=60)
+            return time.monotonic() - start
+        for tenth in range(1, 11):
+            support.soon(self, 4, lambda: attempt(tenth))
         support.wait_for(lambda: all(e["status"] != "running" for e in self.experiments()), "ends")
         for e in self.experiments():
             self.assertIn(e["status"], ("interrupted", "finished", "crashed"))  # crashed: before init could return
@@ -124,9 +130,9 @@ for step in range(50):
         process = self.start(BEGIN + UNTIL_A_SIGNAL)
         process.stdout.readline()
         process.terminate()
-        self.assertIn("terminated after", process.communicate(timeout=20)[1])
+        self.assertIn("terminated after", process.communicate(timeout=60)[1])
         self.assertEqual(process.returncode, -signal.SIGTERM)
-        self.ends_as("terminated", 2)
+        self.ends_as("terminated")
 
     def test_sigterm_in_a_commit(self):
         """Whatever call is under way, the end gets through."""
@@ -135,7 +141,7 @@ for step in range(50):
             process.stdout.readline()
             time.sleep(0.05)
             process.terminate()
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
             self.assertEqual(process.returncode, -signal.SIGTERM)
         support.wait_for(lambda: all(e["status"] == "terminated" for e in self.experiments()), "ends")
 
@@ -169,21 +175,25 @@ thread.start(); thread.join()
 
     def test_kill_with_workers_alive(self):
         """Forked workers hold the pipe open; the end is seen within a second all the same."""
-        process = self.start(BEGIN + """
+        def attempt():
+            self.fresh()
+            process = self.start(BEGIN + """
 context = multiprocessing.get_context("fork")
-workers = [context.Process(target=time.sleep, args=(30,)) for _ in range(4)]
+workers = [context.Process(target=time.sleep, args=(300,)) for _ in range(4)]
 for w in workers: w.start()
 print(*[w.pid for w in workers], flush=True)
-time.sleep(60)
+time.sleep(300)
 """, stderr=subprocess.DEVNULL)
-        pids = [int(pid) for pid in process.stdout.readline().split()]
-        self.addCleanup(lambda: [os.kill(pid, signal.SIGKILL) for pid in pids if os.path.exists(f"/proc/{pid}")])
-        process.kill()
-        process.wait()
-        start = time.monotonic()
-        self.ends_as("crashed")
-        self.assertLess(time.monotonic() - start, 1.5)  # the second, and the time of ls
-        self.assertTrue(all(os.path.exists(f"/proc/{pid}") for pid in pids))
+            pids = [int(pid) for pid in process.stdout.readline().split()]
+            self.addCleanup(lambda: [os.kill(pid, signal.SIGKILL) for pid in pids if os.path.exists(f"/proc/{pid}")])
+            process.kill()
+            process.wait()
+            start = time.monotonic()
+            self.ends_as("crashed")
+            took = time.monotonic() - start
+            self.assertTrue(all(os.path.exists(f"/proc/{pid}") for pid in pids))
+            return took
+        support.soon(self, 1.5, attempt)  # the second, and the time of ls
 
     def test_kill_of_both(self):
         """Nobody is left to write the end: the next command on this machine does, and nothing acknowledged is lost."""
@@ -198,8 +208,8 @@ time.sleep(60)
         e, err = self.ends("""
 pid = experiment._recorder._process.pid
 os.kill(pid, signal.SIGSTOP)
-threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
     experiment.stop()
 except KeyboardInterrupt:
     print("interrupted")
@@ -214,7 +224,7 @@ os.kill(pid, signal.SIGCONT)
         self.assertIn("raise ValueError", self.replicate("cat", e["id"] + ":train.py"))
 
     def test_exit_is_fast(self):
-        out, _ = self.run_script("""
+        script = """
 import atexit, time
 begin = []
 def measure(): print(time.perf_counter() - begin[0])
@@ -224,8 +234,8 @@ experiment = replicate.init()
 for i in range(1000): experiment.log(loss=i)
 experiment.commit()
 begin.append(time.perf_counter())
-""")
-        self.assertLess(float(out), 2)  # bar: 0.2 s on an idle machine
+"""
+        support.soon(self, 2, lambda: float(self.run_script(script)[0]))  # bar: 0.2 s on an idle machine
 
 
 if __name__ == "__main__":

@@ -489,7 +489,7 @@ assert experiment.commit(step=30000).id
         """The recorder holds neither stdout nor stderr, so what reads them ends with the script."""
         self.write("train.py", "import replicate; replicate.init().commit(); print('done')")
         done = subprocess.run(["sh", "-c", f"'{sys.executable}' train.py 2>&1 | tee log"], cwd=self.dir, env=self.env, stdout=subprocess.PIPE,
-                              text=True, timeout=30)
+                              text=True, timeout=120)
         self.assertIn("done", done.stdout)
 
     def test_only_the_first_process_of_slurm_says_so(self):
