@@ -5,7 +5,8 @@
 //
 //	spec.json    the job, without secrets
 //	status.json  the State, replaced by rename
-//	log/         what the job printed, as frames, in segments named by the offset of their first byte; sealed ones are gzip
+//	log/         what the job printed, as frames, in segments named by the offset of their first byte; sealed ones are zstd,
+//	             and gzip where an older supervisor left them
 //	ctl.sock     answers Requests
 //	lock         locked by the living supervisor
 //	followers    locked, together, by those who follow the log
@@ -31,5 +32,5 @@
 //
 // o and e are what the job wrote to stdout and stderr, s is a Note of the supervisor in JSON. offset counts the payload bytes of all frames before.
 //
-// The package knows neither ssh nor Docker, and no format of a repository.
+// The package knows neither ssh nor Docker, and of a repository nothing but how it compresses.
 package job

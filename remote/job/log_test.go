@@ -2,7 +2,10 @@ package job
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -13,6 +16,7 @@ import (
 	"time"
 
 	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage/repository"
 )
 
 // smallLimits make a log of a few kB have everything that a large one has.
@@ -61,7 +65,7 @@ func TestALogKeepsItsBeginningAndItsEnd(t *testing.T) {
 	}
 	waitFor(t, "sealed", func() bool { // the tidier is behind
 		list, _ := listSegments(os.DirFS(dir))
-		return len(list) == 9 && slices.IndexFunc(list, func(s segment) bool { return s.raw && s.sealed }) < 0
+		return len(list) == 9 && slices.IndexFunc(list, func(s segment) bool { return s.raw && s.sealed != "" }) < 0
 	})
 	if err := w.close(); err != nil {
 		t.Fatal(err)
@@ -81,6 +85,73 @@ func TestALogKeepsItsBeginningAndItsEnd(t *testing.T) {
 		if text, _ := readLog(t, dir, from); text != want {
 			t.Errorf("from %d: %d bytes, want %d", from, len(text), len(want))
 		}
+	}
+}
+
+// TestALogOfAnOlderSupervisorIsRead has gzip where zstd is written now, and goes on with such a log.
+func TestALogOfAnOlderSupervisorIsRead(t *testing.T) {
+	dir := t.TempDir()
+	w := openSmallLog(t, dir)
+	var all strings.Builder
+	add := func(lines int) {
+		for range lines {
+			line := strings.Repeat(string(rune('a'+all.Len()/100%26)), 100)
+			all.WriteString(line)
+			write(w, line)
+		}
+	}
+	add(55)
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
+	w = openSmallLog(t, dir) // seals what the one before had no time for
+	waitFor(t, "sealed", func() bool {
+		sealed, _ := filepath.Glob(filepath.Join(dir, logName, "*"+sealedSuffix))
+		return len(sealed) == 5
+	})
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, first := range []int64{0, 2000, 3000} {
+		asOlder(t, filepath.Join(dir, logName, segmentName(first)))
+	}
+	for _, from := range []int64{0, 1500, 2000, 2500, 5499} {
+		if text, starts := readLog(t, dir, from); text != all.String()[from:] || len(starts) != 1 {
+			t.Errorf("from %d: %d bytes from %v", from, len(text), starts)
+		}
+	}
+	w = openSmallLog(t, dir)
+	add(45) // the fourth segment is too much now
+	waitFor(t, "dropped", func() bool {
+		left, _ := filepath.Glob(filepath.Join(dir, logName, segmentName(3000)+"*"))
+		return len(left) == 0
+	})
+	if err := w.close(); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := readLog(t, dir, 0); text != all.String()[:3000]+all.String()[4000:] {
+		t.Errorf("it has %d bytes", len(text))
+	}
+}
+
+// asOlder seals a segment as supervisors did before.
+func asOlder(t *testing.T, name string) {
+	t.Helper()
+	file, err := os.Open(name + sealedSuffix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	in, err := repository.Decompress(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packed bytes.Buffer
+	out := gzip.NewWriter(&packed)
+	_, err = io.Copy(out, in)
+	err = errors.Join(err, out.Close(), os.WriteFile(name+olderSuffix, packed.Bytes(), 0o600), os.Remove(name+sealedSuffix))
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -298,6 +369,33 @@ func BenchmarkLogWriter(b *testing.B) {
 	if err := w.close(); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// BenchmarkSeal compresses a full segment of what a training prints.
+func BenchmarkSeal(b *testing.B) {
+	t := &tidier{dir: b.TempDir(), quit: make(chan struct{})}
+	name := filepath.Join(t.dir, segmentName(0))
+	var text []byte
+	chance := rand.New(rand.NewPCG(1, 2))
+	for next := int64(0); int64(len(text)) < usualLimits.segment; {
+		line := fmt.Sprintf("epoch %d step %d/5000 loss=%.6f acc=%.4f grad_norm=%.4f %.1f it/s\n", next>>18, next>>6%5000, 2*chance.ExpFloat64(), chance.Float64(), chance.Float64(), 80+9*chance.Float64())
+		f := Frame{Offset: next, Time: time.UnixMilli(1764325000000 + next), Stream: Stdout, Data: []byte(line)}
+		text, next = f.Append(text), f.End()
+	}
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if err := t.compress(name); err != nil {
+			b.Fatal(err)
+		}
+	}
+	info, err := os.Stat(name + sealedSuffix)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(info.Size())/1e6, "MB")
 }
 
 func TestWhoFetchesIsWaitedForUntilEverythingIsFetched(t *testing.T) {

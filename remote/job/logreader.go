@@ -2,7 +2,6 @@ package job
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -246,12 +245,10 @@ func (r *logReader) start(s segment, last bool) error {
 	if err != nil {
 		return err
 	}
-	var in io.Reader = file
-	if !s.raw {
-		if in, err = gzip.NewReader(file); err != nil {
-			file.Close()
-			return err
-		}
+	in, err := s.unpack(file)
+	if err != nil {
+		file.Close()
+		return err
 	}
 	r.file, r.segment, r.position, r.complete = file, s, 0, !s.raw || !last
 	r.frames = NewFrameReader(in, r.next)

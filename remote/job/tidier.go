@@ -1,12 +1,13 @@
 package job
 
 import (
-	"compress/gzip"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/replicate/replicate/storage/repository"
 )
 
 // A tidier compresses the full segments of a log and drops what is too much, beside the writer, who never waits for it. It stands back
@@ -76,8 +77,9 @@ func (t *tidier) drop(list []segment) []segment {
 	first, last := int(t.limits.first/t.limits.segment), int(t.limits.last/t.limits.segment)
 	for i := first; len(list) > first+last; {
 		name := filepath.Join(t.dir, segmentName(list[i].first))
-		os.Remove(name) // one of them is there
-		os.Remove(name + sealedSuffix)
+		for _, suffix := range []string{"", sealedSuffix, olderSuffix} { // one of them is there
+			os.Remove(name + suffix)
+		}
 		list = slices.Delete(list, i, i+1)
 	}
 	return list
@@ -107,7 +109,7 @@ func (t *tidier) compress(name string) error {
 		return err
 	}
 	defer out.Close()
-	packed, err := gzip.NewWriterLevel(out, gzip.BestSpeed)
+	packed, err := repository.Compress(out)
 	if err != nil {
 		return err
 	}

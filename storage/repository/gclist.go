@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/storage"
 )
@@ -57,11 +55,10 @@ func (r *Repository) readGCList(ctx context.Context, o storage.Object) (*gcList,
 }
 
 func parseGCList(data []byte) (gcList, error) {
-	z, err := zstd.NewReader(bytes.NewReader(data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxRaw))
+	z, err := Decompress(bytes.NewReader(data))
 	if err != nil {
 		return gcList{}, err
 	}
-	defer z.Close()
 	text, err := io.ReadAll(io.LimitReader(z, maxGCList+1))
 	if err == nil && len(text) > maxGCList {
 		err = fmt.Errorf("larger than %d bytes", maxGCList)
