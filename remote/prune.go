@@ -24,13 +24,13 @@ const (
 	envFor   = 30 * 24 * time.Hour
 	// startedFor is how long a supervisor may wait for its job: sending the code takes long on a slow line.
 	startedFor = 24 * time.Hour
-	servedFor  = time.Hour // of a container that serves a stopped run
+	servedFor  = time.Hour // of a container that serves a stopped run, or drops chunks
 	maxCaches  = 20 << 30  // bytes of a volume of caches or chunks
 )
 
 // A Pruned is something that was removed, or would be.
 type Pruned struct {
-	What string // "run", "build", "pull", "environment", "program", "cache"
+	What string // "run", "build", "pull", "prune", "environment", "program", "cache", "unused chunks of"
 	Name string
 	Size int64
 	Kept bool // it was not: it is due, and has commits that are nowhere else
@@ -62,7 +62,10 @@ func (h *Host) Prune(ctx context.Context, o PruneOptions, report func(Pruned)) e
 	if err := p.images(ctx, usage); err != nil {
 		return err
 	}
-	return p.volumes(ctx, usage)
+	if err := p.volumes(ctx, usage); err != nil {
+		return err
+	}
+	return p.chunks(ctx, usage)
 }
 
 // tidyTime is how long the end of a run may be spent on earlier ones.
@@ -98,6 +101,7 @@ type pruning struct {
 	options PruneOptions
 	report  func(Pruned)
 	now     time.Time
+	removed []string // names of runs and volumes that are gone, or would be
 }
 
 // remove removes something, unless nothing is to be removed.
@@ -109,6 +113,12 @@ func (p *pruning) remove(ctx context.Context, what Pruned, remove func(context.C
 	}
 	p.report(what)
 	return nil
+}
+
+// removeRun removes a run, with its volume.
+func (p *pruning) removeRun(ctx context.Context, id replicate.ID, size int64) error {
+	p.removed = append(p.removed, docker.RunName(id))
+	return p.remove(ctx, Pruned{What: docker.KindRun, Name: id.Short(), Size: size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
 }
 
 func (p *pruning) containers(ctx context.Context, usage docker.Usage) error {
@@ -129,7 +139,7 @@ func (p *pruning) containers(ctx context.Context, usage docker.Usage) error {
 			err = p.run(ctx, c, age > keptFor || ended[project] > keptRuns)
 		case c.Kind == docker.KindRun && age > startedFor:
 			err = p.unbegun(ctx, c)
-		case c.Kind == docker.KindBuild && age > builtFor && hasStopped(c.State), c.Kind == docker.KindPull && age > servedFor:
+		case c.Kind == docker.KindBuild && age > builtFor && hasStopped(c.State), (c.Kind == docker.KindPull || c.Kind == docker.KindPrune) && age > servedFor:
 			err = p.remove(ctx, Pruned{What: c.Kind, Name: c.Name, Size: c.Size}, func(ctx context.Context) error { return p.host.drop(ctx, c.Name) })
 		}
 		if err != nil {
@@ -152,7 +162,7 @@ func (p *pruning) run(ctx context.Context, c docker.Used, old bool) error {
 	if err != nil || !due {
 		return err
 	}
-	return p.remove(ctx, Pruned{What: c.Kind, Name: id.Short(), Size: c.Size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
+	return p.removeRun(ctx, id, c.Size)
 }
 
 // unbegun removes a run whose supervisor waits for a job, of a client that did not come back.
@@ -164,7 +174,7 @@ func (p *pruning) unbegun(ctx context.Context, c docker.Used) error {
 	if err := p.host.hasJob(ctx, id); replicate.KindOf(err) != replicate.NotFound {
 		return err
 	}
-	return p.remove(ctx, Pruned{What: c.Kind, Name: id.Short(), Size: c.Size}, func(ctx context.Context) error { return p.host.Remove(ctx, id) })
+	return p.removeRun(ctx, id, c.Size)
 }
 
 // isDue reports whether a run that has ended can go: nothing of it is needed, and its commits are elsewhere.
@@ -254,6 +264,7 @@ func (p *pruning) volumes(ctx context.Context, usage docker.Usage) error {
 		default:
 			continue
 		}
+		p.removed = append(p.removed, v.Name)
 		if err := p.remove(ctx, what, func(ctx context.Context) error { return remove(ctx, v.Name) }); err != nil {
 			return err
 		}

@@ -14,9 +14,10 @@ import (
 
 const pruneHelp = `Removes from a machine what replicate run left there and nobody needs: ended runs older than 14 days or beyond
 the 20 newest of a project, runs of deleted experiments, failed builds after a day, environments that nothing
-used for 30 days, other versions of replicate, and caches beyond 20 GB. Runs whose commits are nowhere else
-stay, unless -f says otherwise. Only objects with labels of replicate are looked at. Old runs and builds go also
-at the end of each run.`
+used for 30 days, other versions of replicate, caches beyond 20 GB, and what of working directories is kept for
+the next run but is in no run there and was not used for 30 days. Runs whose commits are nowhere else stay,
+unless -f says otherwise. Only objects with labels of replicate are looked at. Old runs and builds go also at
+the end of each run.`
 
 func pruneCommand(w *world) *cli.Command {
 	return &cli.Command{

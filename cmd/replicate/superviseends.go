@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -37,7 +39,36 @@ func superviseEnds(w *world) []*cli.Command {
 				return dropStorage(jobDir)
 			},
 		},
+		{
+			Name:  "prune",
+			Usage: "drop chunks of working directories from each of some folders",
+			Flags: []cli.Flag{
+				&cli.TimestampFlag{Name: "now", Usage: "the `TIME` of the machine", Layout: time.RFC3339, Required: true},
+				&cli.DurationFlag{Name: "unused", Usage: "for how long", Required: true},
+				&cli.StringSliceFlag{Name: "keep", Usage: "what the run of an `ID` has"},
+				&cli.BoolFlag{Name: "dry-run", Usage: "only count"},
+			},
+			Action: func(c *cli.Context) error { return w.supervisePrune(c) },
+		},
 	}
+}
+
+// supervisePrune prints what it dropped from each folder as a line of JSON.
+func (w *world) supervisePrune(c *cli.Context) error {
+	kept := c.StringSlice("keep")
+	o := code.PruneOptions{
+		Now: *c.Timestamp("now"), Unused: c.Duration("unused"), DryRun: c.Bool("dry-run"), Keep: func(name string) bool { return slices.Contains(kept, name) },
+	}
+	for _, dir := range c.Args().Slice() {
+		pruned, err := code.Prune(dir, o)
+		if err == nil {
+			err = json.NewEncoder(w.stdout).Encode(pruned)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dropStorage removes the repository of a run. Whoever is killed in the middle leaves the rest under a name at which nobody looks for a repository.
@@ -81,7 +112,7 @@ func (r *awakeReader) Read(p []byte) (int, error) {
 }
 
 // receiveCode is how a supervisor gets the working directory that comes behind its job; nil if none does.
-func (w *world) receiveCode(c *cli.Context) (func(context.Context, io.ReadWriter) error, error) {
+func (w *world) receiveCode(c *cli.Context) (func(context.Context, replicate.ID, io.ReadWriter) error, error) {
 	target := c.String("code")
 	if target == "" {
 		return nil, nil
@@ -90,7 +121,7 @@ func (w *world) receiveCode(c *cli.Context) (func(context.Context, io.ReadWriter
 	if _, err := fmt.Sscanf(c.String("owner"), "%d:%d", &owner.UID, &owner.GID); err != nil {
 		return nil, replicate.Errorf(replicate.Usage, "owner %q is not UID:GID", c.String("owner"))
 	}
-	return func(ctx context.Context, rw io.ReadWriter) error {
-		return code.Receive(ctx, rw, code.ReceiveOptions{Chunks: c.String("chunks"), Target: target, Owner: &owner})
+	return func(ctx context.Context, id replicate.ID, rw io.ReadWriter) error {
+		return code.Receive(ctx, rw, code.ReceiveOptions{Chunks: c.String("chunks"), Target: target, Owner: &owner, Name: string(id)})
 	}, nil
 }

@@ -2,12 +2,10 @@ package code
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,13 +45,19 @@ func (c chunks) has(p Piece, now time.Time) bool {
 // put adds a chunk whose content was verified.
 func (c chunks) put(h replicate.Hash, content []byte) error {
 	path := c.path(h)
-	f, err := os.CreateTemp(filepath.Dir(path), tempName)
+	err := writeWhole(path, content)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return err
 		}
-		f, err = os.CreateTemp(filepath.Dir(path), tempName)
+		err = writeWhole(path, content)
 	}
+	return err
+}
+
+// writeWhole makes a file of a directory of chunks, whole or not at all.
+func writeWhole(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), tempName)
 	if err != nil {
 		return err
 	}
@@ -88,34 +92,4 @@ func (c chunks) get(p Piece, buf []byte) ([]byte, error) {
 		return nil, err
 	}
 	return nil, errDamaged
-}
-
-// Prune deletes the chunks that no Receive has used since a moment, to within a day, and what killed ones left. It returns how many bytes these
-// were. It may run beside a Receive, which asks again for a chunk that vanishes.
-func Prune(dir string, before time.Time) (freed int64, err error) {
-	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		info, err := e.Info()
-		if err != nil {
-			return nil // another one deleted it
-		}
-		old := before.Add(-freshFor)
-		if strings.HasPrefix(e.Name(), tempName) {
-			old = time.Now().Add(-freshFor)
-		}
-		if !info.ModTime().Before(old) {
-			return nil
-		}
-		if err := os.Remove(path); err != nil {
-			return fmt.Errorf("delete a chunk: %w", err)
-		}
-		freed += info.Size()
-		return nil
-	})
-	return freed, problem("prune", dir, err)
 }

@@ -19,6 +19,8 @@
 // The pieces of a file below 1 MiB are the file; a larger one is cut where commits cut it. The receiver keeps chunks by content, for the next time
 // and for other trees: <dir>/<2 hex>/<64 hex>, written under another name and renamed, so that several may write at once and what arrived before
 // a line was cut stays. A chunk is verified when it arrives and when it is used; a damaged one is removed and asked for again.
+// Its mtime is when it was last used, to within a day, and <dir>/trees/<name> are the manifests of trees that were received: by these Prune knows what is not
+// needed any more.
 //
 // # Protocol
 //

@@ -21,6 +21,7 @@ type ReceiveOptions struct {
 	Chunks string // directory that keeps chunks for the next time; made if it is missing
 	Target string // directory that the tree becomes; nothing may be there but an empty directory
 	Owner  *Owner // whom its files belong to; nil: whoever runs this
+	Name   string // of the tree, for Prune: a file name; "": Prune knows its chunks by their age only
 }
 
 // Receive takes a tree from a Send at the other end of rw and lays it out. The target is there with everything in it, every byte verified, or not at all. A
@@ -106,7 +107,10 @@ func (r *receiver) announced() error {
 		if r.unasked, err = chosen(r.pieces, payload); err != nil {
 			return err
 		}
-		return r.checkPieces()
+		if err := r.checkPieces(); err != nil || r.options.Name == "" {
+			return err
+		}
+		return r.chunks.keepTree(r.options.Name, data)
 	}
 }
 

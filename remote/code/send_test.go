@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/storage/repository"
@@ -320,33 +319,6 @@ func TestCancelEndsBothEnds(t *testing.T) {
 	cancel()
 	if err := Receive(ctx, there, ReceiveOptions{Chunks: t.TempDir(), Target: t.TempDir()}); !errors.Is(err, context.Canceled) {
 		t.Errorf("receive: %v", err)
-	}
-}
-
-func TestPruneDeletesWhatNobodyUsed(t *testing.T) {
-	root, dir := t.TempDir(), t.TempDir()
-	write(t, filepath.Join(root, "old"), random(1, 1000))
-	o := ReceiveOptions{Chunks: dir + "/chunks", Target: dir + "/1"}
-	transfer(t, scan(t, Options{Root: root}), o)
-	month := time.Now().Add(-30 * 24 * time.Hour)
-	for _, path := range chunkFiles(t, o.Chunks) {
-		must(t, os.Chtimes(path, month, month))
-		must(t, os.WriteFile(filepath.Dir(path)+"/"+tempName+"1", []byte("killed"), 0o600))
-		must(t, os.Chtimes(filepath.Dir(path)+"/"+tempName+"1", month, month))
-	}
-	write(t, filepath.Join(root, "new"), random(2, 500))
-	o.Target = dir + "/2"
-	transfer(t, scan(t, Options{Root: root}), o) // uses the old one too
-	freed, err := Prune(o.Chunks, time.Now().Add(-7*24*time.Hour))
-	must(t, err)
-	if freed != 6 {
-		t.Errorf("%d bytes freed, of which all but 6 were used", freed)
-	}
-	for _, path := range chunkFiles(t, o.Chunks) {
-		must(t, os.Chtimes(path, month, month))
-	}
-	if freed, err = Prune(o.Chunks, time.Now().Add(-7*24*time.Hour)); err != nil || freed != 1500 {
-		t.Errorf("%d bytes freed, %v", freed, err)
 	}
 }
 

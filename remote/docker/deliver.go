@@ -64,7 +64,7 @@ func (e *Engine) delivered(ctx context.Context, p Program) (marked, there bool, 
 		_, err := e.Volume(ctx, p.Volume())
 		asked <- err
 	}()
-	_, imageErr := e.Image(ctx, p.image())
+	_, imageErr := e.Image(ctx, p.Image())
 	volumeErr := <-asked
 	return imageErr == nil, volumeErr == nil, errors.Join(gone(imageErr), gone(volumeErr))
 }
@@ -84,7 +84,7 @@ func (e *Engine) fill(ctx context.Context, p Program, marked, there bool) (done 
 		return false, err
 	}
 	if marked {
-		if err := e.RemoveImage(ctx, p.image()); err != nil {
+		if err := e.RemoveImage(ctx, p.Image()); err != nil {
 			return false, err
 		}
 	}
@@ -93,7 +93,7 @@ func (e *Engine) fill(ctx context.Context, p Program, marked, there bool) (done 
 
 // send brings the program to the host as an image, unless it is there.
 func (e *Engine) send(ctx context.Context, p Program, parcel string) error {
-	if err := e.Tag(ctx, p.image(), parcel); replicate.KindOf(err) != replicate.NotFound {
+	if err := e.Tag(ctx, p.Image(), parcel); replicate.KindOf(err) != replicate.NotFound {
 		return err
 	}
 	reader, writer := io.Pipe()
@@ -111,7 +111,7 @@ func (e *Engine) unpack(ctx context.Context, p Program, parcel string, there boo
 		return false, err
 	}
 	defer func() { err = errors.Join(err, e.Remove(context.WithoutCancel(ctx), lock.Name)) }()
-	if _, err := e.Image(ctx, p.image()); replicate.KindOf(err) != replicate.NotFound {
+	if _, err := e.Image(ctx, p.Image()); replicate.KindOf(err) != replicate.NotFound {
 		return err == nil, err // another client was faster
 	}
 	if there {
@@ -119,7 +119,7 @@ func (e *Engine) unpack(ctx context.Context, p Program, parcel string, there boo
 			return false, err
 		}
 	}
-	return true, e.Tag(ctx, parcel, p.image())
+	return true, e.Tag(ctx, parcel, p.Image())
 }
 
 // verify reads the volume back through the container that is the lock.

@@ -52,4 +52,5 @@ const (
 	KindCache  = "cache"  // volume of caches
 	KindLocks  = "locks"  // volume of leases
 	KindPull   = "pull"   // container that serves the volume of a run that has ended
+	KindPrune  = "prune"  // container that drops chunks
 )

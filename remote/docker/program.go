@@ -99,11 +99,11 @@ func (p Program) Mount() Mount {
 	return Mount{Volume: p.Volume(), Target: ProgramDir, Labels: p.labels(), ReadOnly: true}
 }
 
-// image is the reference that says, as long as it is there, that the volume is whole.
-func (p Program) image() string { return binImages + ":" + p.hash }
+// Image is the reference that says, as long as it is there, that the volume is whole. Containers that need nothing but the program are made from it.
+func (p Program) Image() string { return binImages + ":" + p.hash }
 
 // parcel is a reference under which one client sends the program.
-func (p Program) parcel() string { return p.image() + "-" + strings.ToLower(rand.Text()) }
+func (p Program) parcel() string { return p.Image() + "-" + strings.ToLower(rand.Text()) }
 
 func (p Program) labels() map[string]string { return map[string]string{LabelKind: KindBin} }
 

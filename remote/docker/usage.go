@@ -24,13 +24,13 @@ type Used struct {
 	Users  int64 // containers that have it, running or not; 0 for a container
 	State  State // of a container
 
-	created time.Time // of an image
+	Created time.Time // of an image or a volume, zero if the engine does not say
 }
 
 // Abandoned reports whether an image is a program that was sent by a client which died then.
 func (u Used) Abandoned(now time.Time) bool {
 	whole := strings.HasPrefix(u.Name, binImages+":") && !strings.Contains(strings.TrimPrefix(u.Name, binImages), "-")
-	return u.Kind == KindBin && !u.created.IsZero() && !whole && now.Sub(u.created) > sendTime
+	return u.Kind == KindBin && !u.Created.IsZero() && !whole && now.Sub(u.Created) > sendTime
 }
 
 // Usage lists what has our labels.
@@ -52,11 +52,11 @@ func (e *Engine) Usage(ctx context.Context) (Usage, error) {
 				name = image.Tags[0]
 			}
 			usage.Images = add(usage.Images, Used{
-				Name: name, Labels: image.Labels, Size: i.Size - max(0, i.SharedSize), Users: max(0, i.Containers), created: image.Created,
+				Name: name, Labels: image.Labels, Size: i.Size - max(0, i.SharedSize), Users: max(0, i.Containers), Created: image.Created,
 			})
 		}
 		for _, v := range volumes(answer.Volumes.Items) {
-			usage.Volumes = add(usage.Volumes, Used{Name: v.Name, Labels: v.Labels, Size: max(0, v.Size), Users: max(0, v.Users)})
+			usage.Volumes = add(usage.Volumes, Used{Name: v.Name, Labels: v.Labels, Size: max(0, v.Size), Users: max(0, v.Users), Created: v.Created})
 		}
 		return nil
 	})

@@ -135,7 +135,7 @@ func (s *supervisor) receive(ctx context.Context, stdin *bufio.Reader) error {
 	if s.Receive == nil {
 		return nil
 	}
-	return s.Receive(ctx, struct {
+	return s.Receive(ctx, s.spec.Experiment, struct {
 		io.Reader
 		io.Writer
 	}{stdin, s.Stdout})

@@ -56,7 +56,7 @@ type Options struct {
 	// Receive takes what the job needs from a client that sends it behind the job's line on Stdin, and answers on Stdout, where nothing else is
 	// said before it returns. It reads nothing beyond. Nil: everything is there. It is called as the supervisor's user, as long as there is no
 	// spec.json, so that this says that everything is there.
-	Receive func(ctx context.Context, rw io.ReadWriter) error
+	Receive func(ctx context.Context, id replicate.ID, rw io.ReadWriter) error
 	// Record begins recording, when the job is known; nil records nothing. It is called as the job's user. tell says something to people; it may
 	// be called at any time, and does not wait.
 	Record func(ctx context.Context, spec Spec, secrets Secrets, tell func(string)) (Recorder, error)

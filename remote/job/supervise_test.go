@@ -39,7 +39,7 @@ func supervisorMain(dir string) int {
 		RetryPause: 20 * time.Millisecond,
 	}
 	if os.Getenv(receiving) != "" {
-		o.Receive = func(_ context.Context, rw io.ReadWriter) error {
+		o.Receive = func(_ context.Context, _ replicate.ID, rw io.ReadWriter) error {
 			code := make([]byte, 4)
 			if _, err := io.ReadFull(rw, code); err != nil {
 				return err
