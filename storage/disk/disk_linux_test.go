@@ -2,11 +2,9 @@ package disk_test
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"flag"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -95,70 +93,21 @@ func TestPutSome(t *testing.T) {
 // TestSyncs watches the system calls: an object's bytes are synced before it gets its name, and the name after; so are the names of new
 // folders; and nothing else is.
 func TestSyncs(t *testing.T) {
-	strace := require.Program(t, "strace")
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(t.TempDir(), "new", "storage")
-	trace := filepath.Join(t.TempDir(), "trace")
-	cmd := exec.Command(strace, "-f", "-y", "-qq", "-s", "500", "-o", trace, "-e", "trace=fsync,fdatasync,/rename,/link,/mkdir",
-		self, "-test.run", "^TestPutSome$", "-put-into", dir)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		require.Missing(t, "the right to trace: "+string(out))
-	}
-	data, err := os.ReadFile(trace)
-	if err != nil {
-		t.Fatal(err)
-	}
+	top := t.TempDir()
+	got := storagetest.Syncs(t, top, "TestPutSome", "-put-into", filepath.Join(top, "new", "storage"))
 	want := []string{
-		"mkdir new", "sync .", "mkdir new/storage", "sync new", "mkdir new/storage/tmp", "sync new/storage",
+		"mkdir new", "mkdir new/storage", "mkdir new/storage/tmp",
 		"sync new/storage/tmp/put-", "name new/storage/replicate.json", "sync new/storage", "sync new", "sync .",
 		"sync new/storage/tmp/put-", "mkdir new/storage/log", "sync new/storage", "name new/storage/log/1", "sync new/storage/log",
 		"sync new/storage/tmp/put-", "name new/storage/log/2", "sync new/storage/log",
-		"mkdir new/storage/live", "sync new/storage", "name new/storage/live/1",
+		"mkdir new/storage/live", "name new/storage/live/1",
 		"mkdir new/storage/pack", "sync new/storage", "mkdir new/storage/pack/ab", "sync new/storage/pack",
 		"name new/storage/pack/ab/cd", "sync new/storage/pack/ab",
 	}
-	if got := syncs(string(data), filepath.Dir(filepath.Dir(dir))); !slices.Equal(got, want) {
-		t.Errorf("got:\n%s\nwant:\n%s\ntrace:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"), data)
+	for i := range got {
+		got[i] = regexp.MustCompile(`put-\d+`).ReplaceAllString(got[i], "put-")
 	}
-}
-
-// syncs returns the successful calls of a trace that have to do with paths below top, as "sync path", "mkdir path" or "name path".
-func syncs(trace, top string) []string {
-	call := regexp.MustCompile(`(f\w*sync|mkdir|rename|link)\w*\((.*)\) += 0`)
-	path := regexp.MustCompile(regexp.QuoteMeta(top) + `(?:/([\w./-]*))?[">]`)
-	var list []string
-	for _, m := range call.FindAllStringSubmatch(joined(trace), -1) {
-		paths := path.FindAllStringSubmatch(m[2], -1)
-		if len(paths) == 0 || m[1] == "link" && len(paths) == 1 { // unlink
-			continue
-		}
-		name := cmp.Or(paths[len(paths)-1][1], ".")
-		if strings.Contains(name, "/put-") {
-			name = name[:strings.Index(name, "put-")+4]
-		}
-		verb := map[string]string{"mkdir": "mkdir", "rename": "name", "link": "name"}[m[1]]
-		list = append(list, cmp.Or(verb, "sync")+" "+name)
+	if !slices.Equal(got, want) {
+		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	return list
-}
-
-// joined puts calls that strace wrote in two lines, as another thread was heard in between, into one, where they ended.
-func joined(trace string) string {
-	var lines []string
-	begun := map[string]string{}
-	for line := range strings.Lines(trace) {
-		pid, _, _ := strings.Cut(line, " ")
-		if head, ok := strings.CutSuffix(line, " <unfinished ...>\n"); ok {
-			begun[pid] = head
-			continue
-		}
-		if _, tail, ok := strings.Cut(line, " resumed>"); ok && strings.Contains(line, "<... ") {
-			line = begun[pid] + tail
-		}
-		lines = append(lines, line)
-	}
-	return strings.Join(lines, "")
 }

@@ -104,7 +104,11 @@ func (s *Store) place(key, file string, move func(from, to string) error, durabl
 	target := s.Path(key)
 	err := move(file, target)
 	if errors.Is(err, fs.ErrNotExist) { // the folder is not there yet, or the file is not
-		if err := mkdir(filepath.Dir(target)); err != nil {
+		make := mkdir
+		if !durable {
+			make = func(dir string) error { return os.MkdirAll(dir, 0o700) }
+		}
+		if err := make(filepath.Dir(target)); err != nil {
 			return err
 		}
 		err = move(file, target)
@@ -146,12 +150,13 @@ func linkNew(file, target string) error {
 	return err
 }
 
-// temp makes a new file in tmp/, and tmp/ itself if need be. The first time it removes what dead processes left there.
+// temp makes a new file in tmp/, and tmp/ itself if need be, which is durable with the first object, replicate.json. The first time it removes what
+// dead processes left there.
 func (s *Store) temp() (*os.File, error) {
 	dir := filepath.Join(s.dir, tmp)
 	f, err := os.CreateTemp(dir, putPrefix)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := mkdir(dir); err != nil {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
 		f, err = os.CreateTemp(dir, putPrefix)

@@ -125,19 +125,28 @@ func (o *outbox) path(names ...string) string {
 
 // make makes the folders, and says what they are for.
 func (o *outbox) make(root string) error {
-	for _, name := range []string{packsName, keptName, readyName, headName} {
-		if err := makeDir(o.path(name)); err != nil {
+	if err := makeDir(o.dir); err != nil {
+		return err
+	}
+	made := false
+	for _, name := range []string{packsName, keptName, readyName, headName, writersName} {
+		err := os.Mkdir(o.path(name), 0o700)
+		if err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
+		made = made || err == nil
 	}
 	if _, err := os.Stat(o.path(outboxName)); err == nil {
-		return nil
+		if made {
+			err = syncPath(o.dir)
+		}
+		return err
 	}
 	text, err := json.Marshal(OutboxInfo{Storage: o.url, Root: root})
 	if err != nil {
 		return err
 	}
-	return replaceDurably(o.path(outboxName), append(text, '\n'))
+	return replaceDurably(o.path(outboxName), append(text, '\n')) // and with it the folders
 }
 
 // put makes records and the packs they need durable and ready to be published. Their packs must be durable.

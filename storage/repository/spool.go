@@ -114,7 +114,7 @@ type writerDir struct {
 }
 
 // newWriterDir makes and locks the folder of a new writer. It appears complete: a process that dies before leaves a name with a dot. It is durable
-// with the names of all files in it: of what use is a synced file that cannot be found.
+// with the names of all files in it: of what use is a synced file that cannot be found. Each folder is synced once, when all its names are there.
 func (s *Spool) newWriterDir(experiment replicate.ID, guest bool) (*writerDir, error) {
 	var id [8]byte
 	if _, err := io.ReadFull(s.random, id[:]); err != nil {
@@ -126,7 +126,10 @@ func (s *Spool) newWriterDir(experiment replicate.ID, guest bool) (*writerDir, e
 	}}
 	name := string(experiment) + "-" + f.meta.Writer
 	f.dir = s.path("." + name)
-	err := f.make()
+	err := makeDir(s.path())
+	if err == nil {
+		err = f.make()
+	}
 	if err == nil {
 		err = os.Rename(f.dir, s.path(name))
 	}
@@ -143,8 +146,10 @@ func (s *Spool) newWriterDir(experiment replicate.ID, guest bool) (*writerDir, e
 }
 
 func (f *writerDir) make() (err error) {
-	if err := makeDir(filepath.Join(f.dir, buildName)); err != nil {
-		return err
+	for _, dir := range []string{f.dir, filepath.Join(f.dir, buildName)} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
 	}
 	for _, stream := range []StreamKind{MetricsStream, OutputStream} {
 		if err := os.WriteFile(filepath.Join(f.dir, string(stream)), nil, 0o600); err != nil {
