@@ -120,14 +120,14 @@ func (l *log) takeAll(r io.Reader) error {
 func (r *Run) Follow(ctx context.Context) (job.State, error) {
 	defer r.renew(ctx)()
 	p := r.startPulling(ctx)
-	defer p.stop()
+	defer p.close()
 	var pause ssh.Backoff // between looks that show nothing
 	for {
 		before := r.log.offset()
 		err := r.followOnce(ctx)
 		if end := r.log.ended(); end != nil {
 			p.stop()
-			return *end, r.finish(ctx, *end)
+			return *end, r.finish(ctx, p, *end, false)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -145,7 +145,7 @@ func (r *Run) Follow(ctx context.Context) (job.State, error) {
 		case err == nil && stopped:
 			p.stop()
 			err = r.readRest(ctx)
-			return state, errors.Join(err, r.finish(ctx, state))
+			return state, errors.Join(err, r.finish(ctx, p, state, true))
 		}
 		if r.log.offset() > before {
 			pause.Reset()

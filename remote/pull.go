@@ -17,32 +17,38 @@ import (
 // Pull brings home what the repository of a run holds and the storage of the project does not, and the end of the experiment. It can be cut off at any moment and
 // begun again. settled means that the job has ended and everything is here.
 func (h *Host) Pull(ctx context.Context, p *project.Project, id replicate.ID) (settled bool, err error) {
-	before, stopped, err := h.state(ctx, id)
-	if err != nil {
-		return false, err
+	for {
+		before, stopped, err := h.state(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		if before.Phase == job.Preparing && !stopped {
+			return false, nil // nothing is there yet
+		}
+		there, err := h.openStore(ctx, id, stopped)
+		if err != nil {
+			return false, err
+		}
+		settled, err := there.pull(ctx, p, before, stopped)
+		there.close()
+		if err != nil && !stopped && h.hasStopped(ctx, id) { // meanwhile
+			continue
+		}
+		return settled, err
 	}
-	if before.Phase == job.Preparing && !stopped {
-		return false, nil // nothing is there yet
-	}
-	return h.pull(ctx, p, id, before, stopped)
 }
 
 // pull brings home what there is of a run that was like this before. If that is all, the host is told, and drops what was fetched: whoever is killed before that fetches
 // it again.
-func (h *Host) pull(ctx context.Context, p *project.Project, id replicate.ID, before job.State, stopped bool) (settled bool, err error) {
-	there, err := h.openStore(ctx, id)
-	if err != nil {
-		return false, err
-	}
-	defer there.close()
+func (s *serving) pull(ctx context.Context, p *project.Project, before job.State, stopped bool) (settled bool, err error) {
 	home, err := openHome(ctx, p)
 	if err != nil {
 		return false, err
 	}
-	if settled, err = pullFrom(ctx, there.store, p, home, id, before, stopped); err == nil && settled {
-		return true, there.forget(ctx)
+	if settled, err = pullFrom(ctx, s.store, p, home, s.id, before, stopped); err == nil && settled {
+		return true, s.forget(ctx)
 	}
-	if err != nil && before.Ended() && h.isAcknowledged(ctx, id) == nil { // another command was faster
+	if err != nil && before.Ended() && s.host.isAcknowledged(ctx, s.id) == nil { // another command was faster
 		return true, nil
 	}
 	return settled, err
@@ -50,22 +56,15 @@ func (h *Host) pull(ctx context.Context, p *project.Project, id replicate.ID, be
 
 // pullFrom copies what there is of a run that was like this before.
 func pullFrom(ctx context.Context, store storage.Store, p *project.Project, home *repository.Repository, id replicate.ID, before job.State, stopped bool) (settled bool, err error) {
-	from, err := repository.Open(ctx, store)
+	from, err := repository.Open(ctx, repository.Ahead(ctx, store))
 	if replicate.KindOf(err) == replicate.NotFound && stopped && before.Ended() { // it never got as far as recording anything, or all of it was fetched
 		return true, conclude(ctx, home, id, before)
 	}
 	if err != nil {
 		return false, err
 	}
-	spool := repository.OpenSpool(home, p.Spool())
 	var damage []error
-	_, err = spool.Copy(ctx, from, repository.CopyOptions{
-		Only: func(e replicate.ID) bool { return e == id }, Distrust: true, Warn: func(err error) { damage = append(damage, err) },
-	})
-	if err != nil {
-		return false, err
-	}
-	e, err := recorder.Settle(ctx, home, from, id)
+	e, err := recorder.Bring(ctx, repository.OpenSpool(home, p.Spool()), home, from, id, func(err error) { damage = append(damage, err) })
 	if err != nil {
 		return false, err
 	}
@@ -91,62 +90,6 @@ func openHome(ctx context.Context, p *project.Project) (*repository.Repository, 
 	return repository.Open(ctx, store)
 }
 
-// firstLook is when it is first asked how far a job is: its first line comes before, and short ones are over.
-const firstLook = time.Second
-
-// pullEvery is how often commits, points and output are fetched while a run is followed.
-const pullEvery = 5 * time.Second
-
-// A pulling fetches commits beside the log.
-type pulling struct {
-	cancel context.CancelFunc
-	done   chan struct{}
-}
-
-// startPulling begins to fetch commits, unless they go to a bucket by themselves.
-func (r *Run) startPulling(ctx context.Context) *pulling {
-	ctx, cancel := context.WithCancel(ctx)
-	p := &pulling{cancel: cancel, done: make(chan struct{})}
-	if !r.pulls() {
-		close(p.done)
-		return p
-	}
-	go func() {
-		defer close(p.done)
-		tick := time.NewTicker(pullEvery)
-		defer tick.Stop()
-		said := replicate.Running
-		for look := time.After(firstLook); ; look = tick.C {
-			select {
-			case <-ctx.Done():
-				return
-			case <-look:
-			}
-			said = r.sayStatus(ctx, said)
-			_, err := r.currentHost().Pull(ctx, r.project, r.ID)
-			if err != nil && ctx.Err() == nil && !r.currentHost().lost(err) {
-				r.client.Warn(err)
-			}
-		}
-	}()
-	return p
-}
-
-// sayStatus records how far the job is, where the supervisor cannot, if that is not what was said last. It returns what is said now.
-func (r *Run) sayStatus(ctx context.Context, said replicate.Status) replicate.Status {
-	state, stopped, err := r.currentHost().state(ctx, r.ID)
-	status := StatusOf(state)
-	if err != nil || stopped || status == said || r.session == nil {
-		return said
-	}
-	facts := r.facts
-	facts.Detail = state.Reason
-	if err := r.session.SetStatus(ctx, status, facts); err != nil {
-		return said
-	}
-	return status
-}
-
 // StatusOf is the status of an experiment whose job is like this.
 func StatusOf(s job.State) replicate.Status {
 	switch {
@@ -158,12 +101,6 @@ func StatusOf(s job.State) replicate.Status {
 		return replicate.Waiting
 	}
 	return replicate.Running
-}
-
-// stop waits for the pull under way to end.
-func (p *pulling) stop() {
-	p.cancel()
-	<-p.done
 }
 
 // uploadLook is how often a supervisor is asked how its uploads get on.
@@ -202,8 +139,8 @@ const homePatience = 30 * time.Second
 
 // bringHome pulls a run that has ended: while its supervisor lingers, or when that is gone. That the line is lost, or the engine just restarts, is
 // waited for.
-func (r *Run) bringHome(ctx context.Context, end job.State) (settled bool, err error) {
-	if settled, err = r.host.pull(ctx, r.project, r.ID, end, false); err == nil && settled {
+func (r *Run) bringHome(ctx context.Context, p *pulling, end job.State, stopped bool) (settled bool, err error) {
+	if settled, err = p.pull(ctx, end, stopped); err == nil && settled {
 		return true, nil
 	}
 	waiting, cancel := context.WithTimeout(ctx, homePatience)
@@ -228,7 +165,7 @@ func (r *Run) bringHome(ctx context.Context, end job.State) (settled bool, err e
 }
 
 // finish brings the rest home and closes what this machine has of the run.
-func (r *Run) finish(ctx context.Context, end job.State) error {
+func (r *Run) finish(ctx context.Context, p *pulling, end job.State, stopped bool) error {
 	if at, inPlace := r.at.(here); inPlace {
 		ending, cancel := context.WithTimeout(ctx, endingHere)
 		defer cancel()
@@ -243,7 +180,7 @@ func (r *Run) finish(ctx context.Context, end job.State) error {
 		}
 		return r.sendLeft(ctx)
 	}
-	settled, err := r.bringHome(ctx, end)
+	settled, err := r.bringHome(ctx, p, end, stopped)
 	if r.session != nil {
 		err = errors.Join(err, r.session.Leave(ctx))
 		r.session = nil

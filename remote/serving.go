@@ -24,24 +24,31 @@ type serving struct {
 	close  func()
 }
 
-// openStore opens the repository of a run for reading, in its container if that runs, else in one that is made for this.
-func (h *Host) openStore(ctx context.Context, id replicate.ID) (*serving, error) {
+// openStore opens the repository of a run for reading, in its container, or if that has stopped in one that is made for this.
+func (h *Host) openStore(ctx context.Context, id replicate.ID, stopped bool) (*serving, error) {
+	if !stopped {
+		return h.serve(ctx, id), nil
+	}
 	c, err := h.engine.Inspect(ctx, docker.RunName(id))
 	if err != nil {
 		return nil, err
 	}
 	s := &serving{host: h, id: id}
-	url := "run://" + h.Name() + "/" + id.Short()
-	if c.Phase == docker.Running {
-		s.store = pipe.Open(h.execute(ctx, docker.RunName(id), serveArgv), url)
-		s.close = func() { s.store.Close() }
-		return s, nil
-	}
-	return s, s.openStopped(ctx, c, url)
+	return s, s.openStopped(ctx, c)
 }
 
+// serve has the container of a run serve its repository. That it has stopped is told by what is asked of the store.
+func (h *Host) serve(ctx context.Context, id replicate.ID) *serving {
+	s := &serving{host: h, id: id}
+	s.store = pipe.Open(h.execute(ctx, docker.RunName(id), serveArgv), s.url())
+	s.close = func() { s.store.Close() }
+	return s
+}
+
+func (s *serving) url() string { return "run://" + s.host.Name() + "/" + s.id.Short() }
+
 // openStopped starts a container beside the stopped one that serves its volume. It ends when nobody asks it for a while.
-func (s *serving) openStopped(ctx context.Context, c docker.State, url string) error {
+func (s *serving) openStopped(ctx context.Context, c docker.State) error {
 	h := s.host
 	info, err := h.info(ctx)
 	if err != nil {
@@ -75,7 +82,7 @@ func (s *serving) openStopped(ctx context.Context, c docker.State, url string) e
 		remove()
 		return err
 	}
-	s.store = pipe.Open(newAttached(stream), url)
+	s.store = pipe.Open(newAttached(stream), s.url())
 	s.close = func() { s.store.Close(); remove() }
 	return nil
 }

@@ -64,6 +64,12 @@ func (h *Host) awaitStop(ctx context.Context, id replicate.ID) error {
 	}
 }
 
+// hasStopped reports whether the container of a run is known to have stopped.
+func (h *Host) hasStopped(ctx context.Context, id replicate.ID) bool {
+	c, err := h.engine.Inspect(ctx, docker.RunName(id))
+	return err == nil && hasStopped(c)
+}
+
 func hasStopped(c docker.State) bool {
 	return c.Phase != docker.Running && c.Phase != docker.Restarting
 }

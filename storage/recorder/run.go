@@ -132,14 +132,30 @@ func (s *Session) Fail(ctx context.Context, status replicate.Status, exitCode in
 // Leave closes the session and leaves the experiment to whoever ends it.
 func (s *Session) Leave(ctx context.Context) error { return s.leave(ctx) }
 
-// Settle gives an experiment of to the end that it has in from, where it was recorded, if it has none. Facts are ordered by time, and those of a machine whose
-// clock is behind count for nothing beside what was said here meanwhile. It returns the experiment as it stands then.
-func Settle(ctx context.Context, to, from *repository.Repository, id replicate.ID) (replicate.Experiment, error) {
-	there, err := findExperiment(ctx, from, string(id))
+// Bring copies the experiment of a run, with its commits, from where it was recorded to the repository home, whose spool is given, and gives it the end that it has there,
+// if it has none here. Both go by one reading of from: there is no end without all that was recorded before it. Facts are ordered by time, and those of a machine
+// whose clock is behind count for nothing beside what was said here meanwhile. What cannot be read is told to warn and left out. It returns the experiment as it
+// stands then.
+func Bring(ctx context.Context, spool *repository.Spool, home, from *repository.Repository, id replicate.ID, warn func(error)) (replicate.Experiment, error) {
+	there := newStanding()
+	var deletes []repository.Delete
+	_, err := spool.Copy(ctx, from, repository.CopyOptions{
+		Only: func(e replicate.ID) bool { return e == id }, Distrust: true, Warn: warn,
+		Read: func(r *repository.Record) {
+			if r.Delete != nil {
+				deletes = append(deletes, *r.Delete)
+			} else if experimentOf(r) == id {
+				there.add(r)
+			}
+		},
+	})
 	if err != nil {
 		return replicate.Experiment{}, err
 	}
-	here, err := findExperiment(ctx, to, string(id))
+	if there.bury(deletes); there.row.ID == "" {
+		return replicate.Experiment{}, notFound(string(id))
+	}
+	here, err := findExperiment(ctx, home, string(id))
 	if err != nil {
 		return replicate.Experiment{}, err
 	}
@@ -150,7 +166,7 @@ func Settle(ctx context.Context, to, from *repository.Repository, id replicate.I
 	fields := map[string]json.RawMessage{
 		"status": raw(end.Status), "ended": raw(end.Ended), "exit_code": raw(end.ExitCode), "error": raw(end.Failure), "run": raw(end.Run),
 	}
-	if err := here.set(ctx, to, fields); err != nil {
+	if err := here.set(ctx, home, fields); err != nil {
 		return replicate.Experiment{}, err
 	}
 	here.row.Status, here.row.Ended, here.row.ExitCode, here.row.Failure, here.row.Run = end.Status, end.Ended, end.ExitCode, end.Failure, end.Run

@@ -3,12 +3,16 @@ package recorder
 import (
 	"context"
 	"crypto/rand"
+	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/replicate/replicate"
+	"github.com/replicate/replicate/storage"
 	"github.com/replicate/replicate/storage/repository"
+	"github.com/replicate/replicate/storage/storagetest"
 )
 
 // TestRunComesHome begins a run in one project, carries it out in a copy of it with a storage of its own, whose clock is behind, and copies what was
@@ -46,7 +50,7 @@ func TestRunComesHome(t *testing.T) {
 	check(t, supervised.Stop(ctx, replicate.Finished, &code))
 
 	for range 2 { // again it changes nothing
-		_, err = repository.OpenSpool(open(t, here), "").Copy(ctx, open(t, there), repository.CopyOptions{Only: func(e replicate.ID) bool { return e == id }})
+		_, err = bring(t, here, open(t, there), id)
 		check(t, err)
 	}
 	found := recorded(t, here, id)
@@ -117,8 +121,11 @@ func TestEndsOfOthersAreRecorded(t *testing.T) {
 	code := 3
 	check(t, supervised.Stop(ctx, replicate.Failed, &code))
 	check(t, asked.Leave(ctx))
-	_, err = Settle(ctx, open(t, here), open(t, there), id)
+	e, err := bring(t, here, open(t, there), id)
 	check(t, err)
+	if e.Status != replicate.Failed || *e.ExitCode != 3 {
+		t.Errorf("it is brought as %+v", e)
+	}
 	check(t, Conclude(ctx, open(t, here), id, replicate.Crashed, nil, "nobody knows"))
 	if e := recorded(t, here, id).row.Experiment; e.Status != replicate.Failed || *e.ExitCode != 3 {
 		t.Errorf("it ends as %+v", e)
@@ -129,5 +136,44 @@ func TestEndsOfOthersAreRecorded(t *testing.T) {
 	check(t, Conclude(ctx, open(t, here), other.ID(), replicate.Crashed, nil, "killed"))
 	if e := recorded(t, here, other.ID()).row.Experiment; e.Status != replicate.Crashed || e.Failure.Message != "killed" || e.Ended.IsZero() {
 		t.Errorf("it ends as %+v", e)
+	}
+}
+
+func bring(t *testing.T, to string, from *repository.Repository, id replicate.ID) (replicate.Experiment, error) {
+	t.Helper()
+	home := open(t, to)
+	return Bring(t.Context(), repository.OpenSpool(home, ""), home, from, id, func(err error) { t.Error(err) })
+}
+
+// TestRoundTripsOfBringing counts how many times in succession a far store is waited for that holds a run: for the names of records, while it is looked at what it
+// is; for the records; for the sizes of packs; for the packs.
+func TestRoundTripsOfBringing(t *testing.T) {
+	here, there := newProject(t), newProject(t)
+	asked, _, err := BeginRun(t.Context(), Run{Dir: here, Command: []string{"make"}, Status: replicate.Building}, testOptions())
+	check(t, err)
+	check(t, asked.Leave(t.Context()))
+	far, _, err := BeginRun(t.Context(), Run{ID: asked.ID(), Dir: there, Command: []string{"make"}, Ended: true}, testOptions())
+	check(t, err)
+	far.Output([]byte("done"))
+	write(t, filepath.Join(there, "model.bin"), "weights")
+	_, _, err = far.writer.Commit(t.Context(), repository.CommitRequest{Time: time.Now()})
+	check(t, err)
+	check(t, far.Stop(t.Context(), replicate.Finished, new(int)))
+	synctest.Test(t, func(t *testing.T) {
+		const trip = time.Second
+		store := storagetest.Wrap(struct{ storage.Store }{open(t, there).Store()}, storagetest.Hooks{Before: func(context.Context, storagetest.Call) error {
+			time.Sleep(trip)
+			return nil
+		}})
+		start := time.Now()
+		from, err := repository.Open(t.Context(), repository.Ahead(t.Context(), store))
+		check(t, err)
+		e, err := bring(t, here, from, asked.ID())
+		if took := time.Since(start); err != nil || took != 4*trip || e.Status != replicate.Finished {
+			t.Errorf("%d round trips, and then it is %s, %v", took/trip, e.Status, err)
+		}
+	})
+	if got := output(t, here, asked.ID()); got != "done" {
+		t.Errorf("output is %q", got)
 	}
 }

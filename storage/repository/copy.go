@@ -30,6 +30,7 @@ type CopyOptions struct {
 	DryRun   bool                               // look what there is to do, and do nothing
 	Progress func(done, total int64)            // bytes of packs; called by one goroutine at a time; may be nil
 	Convert  func(done, total int64)            // the same of experiments and commits of another format, which come last
+	Read     func(r *Record)                    // told every record of the source, before anything is copied; may be nil
 	Warn     func(err error)                    // told what cannot be read and is left out, by one goroutine at a time; may be nil
 }
 

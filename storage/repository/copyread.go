@@ -37,8 +37,8 @@ func rangeOf(s *StreamRow) streamRange {
 	return streamRange{s.Experiment, s.Stream, s.Writer, s.From, s.To}
 }
 
-// readHoldings reads all records of a repository.
-func readHoldings(ctx context.Context, r *Repository) (holdings, error) {
+// readHoldings reads all records of a repository. told is told each of them; it may be nil.
+func readHoldings(ctx context.Context, r *Repository, told func(*Record)) (holdings, error) {
 	c := holdings{ids: map[replicate.ID]bool{}, dead: map[replicate.ID]bool{}, lines: map[replicate.Hash]bool{}, streams: map[streamRange]bool{}}
 	var rows, deletes []Record
 	for batch, err := range r.Sync(ctx, func(string) bool { return false }) {
@@ -49,6 +49,9 @@ func readHoldings(ctx context.Context, r *Repository) (holdings, error) {
 			c.errors = append(c.errors, batch.Err)
 		}
 		for _, record := range batch.Records {
+			if told != nil {
+				told(&record)
+			}
 			switch {
 			case record.row() != nil:
 				rows = append(rows, record)
@@ -89,10 +92,15 @@ func home(id replicate.ID) replicate.ID {
 
 // read finds out what is to be copied.
 func (c *copier) read(ctx context.Context) (err error) {
-	if c.there, err = readHoldings(ctx, c.to); err != nil {
-		return fmt.Errorf("read the destination: %w", err)
-	}
-	here, err := readHoldings(ctx, c.from)
+	var here holdings
+	err = parallel(ctx, 2, 2, func(ctx context.Context, i int) (err error) {
+		if i == 1 {
+			here, err = readHoldings(ctx, c.from, c.options.Read)
+		} else if c.there, err = readHoldings(ctx, c.to, nil); err != nil {
+			err = fmt.Errorf("read the destination: %w", err)
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
