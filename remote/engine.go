@@ -17,14 +17,24 @@ import (
 // usualSocket is where an engine listens unless it was told otherwise.
 const usualSocket = "/var/run/docker.sock"
 
-// firstSocket is where the engine is looked for first.
-func (h *Host) firstSocket() string { return cmp.Or(h.target.Socket, usualSocket) }
+// firstSocket is where the engine is looked for first: at the target's socket, else where it was the last time.
+func (h *Host) firstSocket() string {
+	return cmp.Or(h.target.Socket, h.rememberedSocket(), usualSocket)
+}
 
-// findEngine opens the engine at the target's socket. If that does not answer, one look around on the host says where another is, or what to do.
+// findEngine opens the engine at the first socket. If that does not answer, one look around on the host says where another is, or what to do.
 func (h *Host) findEngine(ctx context.Context) error {
 	socket := h.firstSocket()
 	first := h.openEngine(ctx, socket)
-	if first == nil || h.conn != nil && h.conn.Err() != nil || ctx.Err() != nil {
+	if first != nil && h.target.Socket == "" && socket != usualSocket { // as if nothing had been remembered
+		socket = usualSocket
+		first = h.openEngine(ctx, socket)
+	}
+	if first == nil {
+		h.rememberSocket()
+		return nil
+	}
+	if h.isDead() || ctx.Err() != nil {
 		return first
 	}
 	seen, err := h.lookAround(ctx, socket)
@@ -33,6 +43,7 @@ func (h *Host) findEngine(ctx context.Context) error {
 	}
 	for _, other := range seen.sockets {
 		if h.target.Socket == "" && other.usable && h.openEngine(ctx, other.path) == nil {
+			h.rememberSocket()
 			return nil
 		}
 	}

@@ -73,7 +73,7 @@ func (c *Client) dockerHere(h *Host) func(context.Context) (*docker.Engine, erro
 	}
 	return func(ctx context.Context) (*docker.Engine, error) {
 		local := &Host{client: c, target: Target{Local: true}}
-		return docker.Open(ctx, local.dialSocket(usualSocket))
+		return docker.Open(ctx, local.dialSocket(local.firstSocket()))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/replicate/replicate/remote/docker"
@@ -16,6 +17,7 @@ type memory struct {
 	Programs map[string]summed    `json:"programs,omitempty"` // by path
 	Limits   map[string]time.Time `json:"limits,omitempty"`   // engines that refused the limits of a container, by identity
 	APIs     map[string]string    `json:"apis,omitempty"`     // what engines spoke the last time, by identity
+	Sockets  map[string]string    `json:"sockets,omitempty"`  // where engines were found that had to be looked for, by machine
 }
 
 // summed is what a binary was when it was read.
@@ -45,6 +47,8 @@ func (c *Client) remember(change func(*memory)) {
 	if c.Memory == "" {
 		return
 	}
+	c.remembering.Lock()
+	defer c.remembering.Unlock()
 	m := c.remembered()
 	change(&m)
 	text, err := json.Marshal(m)
@@ -88,12 +92,20 @@ func with[V any](m map[string]V, key string, value V) map[string]V {
 	return m
 }
 
+// machine tells the machine, and who we are on it, from others, as far as a client can. Machines that are copies of one another have the same key.
+func (h *Host) machine() string {
+	if h.conn == nil {
+		return Local
+	}
+	return strings.Join([]string{h.conn.HostKey(), h.conn.User(), h.target.Address.String()}, " ")
+}
+
 // identity tells the engine from others, as far as a client can.
 func (h *Host) identity() string {
 	if h.conn == nil {
 		return "local " + h.socket
 	}
-	return cmp.Or(h.conn.HostKey(), h.target.text()) + " " + h.socket
+	return cmp.Or(h.conn.HostKey(), h.target.Address.String()) + " " + h.socket
 }
 
 // refusedLimits reports whether the engine refused the limits of a container not long ago.
@@ -112,5 +124,15 @@ func (h *Host) rememberedAPI() string { return h.client.remembered().APIs[h.iden
 func (h *Host) rememberAPI() {
 	if api := h.engine.API(); h.rememberedAPI() != api {
 		h.client.remember(func(m *memory) { m.APIs = with(m.APIs, h.identity(), api) })
+	}
+}
+
+// rememberedSocket is where the engine of the machine was the last time that it had to be looked for, "" if it never had.
+func (h *Host) rememberedSocket() string { return h.client.remembered().Sockets[h.machine()] }
+
+// rememberSocket keeps where the engine was found, unless it is looked for there anyway.
+func (h *Host) rememberSocket() {
+	if h.socket != h.firstSocket() {
+		h.client.remember(func(m *memory) { m.Sockets = with(m.Sockets, h.machine(), h.socket) })
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"sync"
 	"time"
 
 	"github.com/replicate/replicate"
@@ -64,7 +65,8 @@ type Client struct {
 	ExitWait time.Duration
 
 	// Memory is a file in which the client keeps what it would find out again the next time; "" for none.
-	Memory string
+	Memory      string
+	remembering sync.Mutex // held while it is changed
 
 	programs programs
 }
