@@ -2,8 +2,6 @@ package remote
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
@@ -64,15 +62,9 @@ func (r *Run) container(j Job, s survey) docker.Container {
 func (r *Run) labels(j Job, env environment) map[string]string {
 	return map[string]string{
 		docker.LabelKind: docker.KindRun, docker.LabelExperiment: string(r.ID), docker.LabelProject: projectLabel(j.Project.Root),
-		docker.LabelUser: r.client.User, docker.LabelClient: r.client.Name, docker.LabelEnv: env.Key,
+		docker.LabelStorage: r.client.storageLabel(j.Project.StorageURL), docker.LabelUser: r.client.User, docker.LabelClient: r.client.Name, docker.LabelEnv: env.Key,
 		docker.LabelCreated: r.host.engine.Now().UTC().Format(time.RFC3339), docker.LabelProtocol: strconv.Itoa(job.Protocol),
 	}
-}
-
-// projectLabel names a project without telling where it is.
-func projectLabel(root string) string {
-	sum := sha256.Sum256([]byte(root))
-	return hex.EncodeToString(sum[:8])
 }
 
 func (r *Run) spec(j Job, env environment) job.Spec {

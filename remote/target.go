@@ -37,6 +37,14 @@ func (t Target) Host(here string) string {
 	return t.Address.Host
 }
 
+// Place is the same for targets that lead to the same engine by the same way, whatever they are called, as far as that can be told without asking anybody.
+func (t Target) Place() string {
+	if t.Local {
+		return Local + t.Socket
+	}
+	return t.Address.String() + t.Socket
+}
+
 // ParseTarget reads [ssh://][user@]host[:port][/path/to/docker.sock], an alias of ssh, "local", or unix:///path. A name of hosts stands for what
 // replicate.yaml says of it. "" is local.
 func ParseTarget(text string, hosts map[string]replicate.Host) (Target, error) {

@@ -48,11 +48,11 @@ func listFlags() []cli.Flag {
 }
 
 func list(c *cli.Context, w *world, filters []string) error {
-	return listWith(c, w, filters, func(list []*index.Experiment) []*index.Experiment { return list })
+	return listWith(c, w, filters, func(_ *session, list []*index.Experiment) ([]*index.Experiment, error) { return list, nil })
 }
 
 // listWith carries out ls and ps, which sees some things otherwise than the storage.
-func listWith(c *cli.Context, w *world, filters []string, seen func([]*index.Experiment) []*index.Experiment) error {
+func listWith(c *cli.Context, w *world, filters []string, seen func(*session, []*index.Experiment) ([]*index.Experiment, error)) error {
 	if c.NArg() > 0 {
 		return replicate.Errorf(replicate.Usage, "%s takes no arguments, got %q", c.Command.Name, c.Args().First()).
 			WithHint("replicate show %s shows one experiment", c.Args().First())
@@ -73,7 +73,9 @@ func listWith(c *cli.Context, w *world, filters []string, seen func([]*index.Exp
 		if err != nil {
 			return err
 		}
-		experiments = seen(experiments)
+		if experiments, err = seen(s, experiments); err != nil {
+			return err
+		}
 		err = w.print(func(out *bufio.Writer) error {
 			s.writeList(out, experiments, c)
 			return nil
@@ -121,12 +123,13 @@ func writeJSONList(out *bufio.Writer, experiments []*index.Experiment) {
 // listTable lays out the columns of ls.
 func listTable(w *world, experiments []*index.Experiment, config *replicate.Config, allParams bool) *table {
 	now := w.now()
+	nameless := slices.ContainsFunc(experiments, func(e *index.Experiment) bool { return e.ID == "" }) // a host is all that is known of it
 	all := []listColumn{
 		{name: "experiment", cell: func(e *index.Experiment) string { return e.ID.Short() }},
 		{name: "name", cell: func(e *index.Experiment) string { return e.Name }, shown: anyText},
 		{name: "started", cell: func(e *index.Experiment) string { return ago(now, e.Created) }},
 		{name: "status", cell: func(e *index.Experiment) string { return string(e.Status) }},
-		{name: "host", cell: func(e *index.Experiment) string { return e.Host }, shown: differ},
+		{name: "host", cell: func(e *index.Experiment) string { return e.Host }, shown: func(cells []string) bool { return nameless || differ(cells) }},
 		{name: "user", cell: func(e *index.Experiment) string { return e.User }, shown: differ},
 	}
 	all = append(all, paramColumns(experiments, allParams)...)

@@ -33,6 +33,7 @@ const (
 	LabelKind       = "replicate.kind" // one of the kinds below; every object of ours has it
 	LabelExperiment = "replicate.experiment"
 	LabelProject    = "replicate.project"
+	LabelStorage    = "replicate.storage" // which one the experiment is in
 	LabelUser       = "replicate.user"
 	LabelClient     = "replicate.client" // the machine that created it
 	LabelEnv        = "replicate.env"    // key of the environment
