@@ -29,7 +29,8 @@ func (c *Client) DryRun(ctx context.Context, j Job) error {
 	if err != nil {
 		return err
 	}
-	seen, err := h.seeGPUs(ctx, j.GPUs)
+	h.look = h.lookAtGPUs(ctx, j.GPUs)
+	seen, err := h.look.now(ctx)
 	if err != nil {
 		return err
 	}

@@ -155,8 +155,8 @@ for s in %s "/run/user/$u/docker.sock" "/run/user/$u/podman/podman.sock" "$HOME/
   fi
 done
 `
-	if h.gpus != nil {
-		h.gpus() // sshd may allow one session
+	if h.look != nil {
+		_, _ = h.look.now(ctx) // sshd may allow one session
 	}
 	out, err := h.shell(ctx, fmt.Sprintf(script, quoteShell(socket)))
 	if err != nil {

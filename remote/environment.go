@@ -19,11 +19,7 @@ type environment struct {
 // prepare has the environment of a job on the host, building what is missing.
 func (h *Host) prepare(ctx context.Context, j Job, plan *image.Plan) (environment, error) {
 	if j.Environment.CUDA != "" {
-		seen, err := h.gpus()
-		if err == nil {
-			err = plan.CheckDriver(seen.Driver)
-		}
-		if err != nil {
+		if err := h.checkDriver(ctx, plan); err != nil {
 			return environment{}, err
 		}
 	}
@@ -43,6 +39,18 @@ func (h *Host) prepare(ctx context.Context, j Job, plan *image.Plan) (environmen
 		h.client.Say("Using Docker image %s%s", env.Name, age)
 	}
 	return env, nil
+}
+
+// checkDriver refuses a driver that is too old. One that was may have been replaced.
+func (h *Host) checkDriver(ctx context.Context, plan *image.Plan) error {
+	if seen, err := h.look.usual(ctx); err == nil && plan.CheckDriver(seen.Driver) == nil {
+		return nil
+	}
+	seen, err := h.look.now(ctx)
+	if err == nil {
+		err = plan.CheckDriver(seen.Driver)
+	}
+	return err
 }
 
 func (h *Host) builder(j Job) *image.Builder {

@@ -3,6 +3,9 @@ package remote
 import (
 	"bytes"
 	"context"
+	"path"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/replicate/replicate"
@@ -10,43 +13,70 @@ import (
 	"github.com/replicate/replicate/remote/job"
 )
 
-// A gpus is what a host says of its graphics processors.
+// A gpus is what a host says of its graphics processors that stays as it is for long.
 type gpus struct {
-	Driver string   // version of NVIDIA's driver, "" for none
-	IDs    []string // UUIDs
-	Names  []string
-	AMD    bool // /dev/kfd is there
+	Driver string   `json:"driver,omitempty"` // version of NVIDIA's driver, "" for none
+	IDs    []string `json:"ids,omitempty"`    // UUIDs
+	Names  []string `json:"names,omitempty"`
+	AMD    bool     `json:"amd,omitempty"` // /dev/kfd is there
 }
 
-// seeGPUs asks the host, unless none are wanted.
-func (h *Host) seeGPUs(ctx context.Context, wanted string) (gpus, error) {
-	if wanted == noGPUs {
-		return gpus{}, nil
-	}
-	const script = "if [ -r /proc/driver/nvidia/version ]; then head -n 1 /proc/driver/nvidia/version; fi; " + // one line: that is a round trip less
-		"if command -v nvidia-smi >/dev/null; then " +
-		`nvidia-smi --query-gpu=uuid,driver_version,name --format=csv,noheader 2>/dev/null | sed "s/^/gpu /"; fi; ` +
-		"if [ -e /dev/kfd ]; then echo amd; fi"
-	out, err := h.shell(ctx, script)
+// there reports whether a host has any.
+func (g gpus) there() bool { return g.Driver != "" || g.AMD }
+
+func (g gpus) equal(o gpus) bool {
+	return g.Driver == o.Driver && g.AMD == o.AMD && slices.Equal(g.IDs, o.IDs) && slices.Equal(g.Names, o.Names)
+}
+
+// A busyGPU is one whose memory is used while no run has leased it.
+type busyGPU struct {
+	index, id string
+	used      int64 // bytes
+}
+
+// strangersFrom is how many bytes of memory somebody uses: less is what a driver and a desktop take.
+const strangersFrom = 1 << 30
+
+// askGPUs is a script for one line: that is a round trip less. Leases are looked at before and after, as a run may begin or end meanwhile. They are looked at from outside: who
+// tries a lock is in the way of others that do.
+const askGPUs = `leases() { ls -i /run/lock/replicate/gpu-* /tmp/replicate-locks/gpu-* "$HOME"/.local/share/docker/volumes/replicate-locks/_data/gpu-* 2>/dev/null | sed "s/^/lease /"; ` +
+	`sed -n "/FLOCK/s/^/lock /p" /proc/locks 2>/dev/null; }; ` +
+	`if [ -r /proc/driver/nvidia/version ]; then head -n 1 /proc/driver/nvidia/version; fi; ` +
+	`if command -v nvidia-smi >/dev/null; then leases; ` +
+	`nvidia-smi --query-gpu=index,uuid,driver_version,memory.used,name --format=csv,noheader,nounits 2>/dev/null | sed "s/^/gpu /"; leases; fi; ` +
+	`if [ -e /dev/kfd ]; then echo amd; fi`
+
+// seeGPUs asks the host.
+func (h *Host) seeGPUs(ctx context.Context) (g gpus, busy []busyGPU, err error) {
+	out, err := h.shell(ctx, askGPUs)
 	if err != nil {
-		return gpus{}, err
+		return gpus{}, nil, err
 	}
-	var g gpus
+	leases, locked := map[string]string{}, map[string]bool{} // UUIDs by inode; inodes
 	for line := range bytes.Lines(out) {
-		text := strings.TrimSpace(string(line))
+		word, rest, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
+		fields := strings.Fields(rest)
 		switch {
-		case text == "amd":
+		case word == "amd" && rest == "":
 			g.AMD = true
-		case strings.HasPrefix(text, "gpu "):
-			fields := strings.SplitN(text[len("gpu "):], ", ", 3)
-			if len(fields) == 3 {
-				g.IDs, g.Driver, g.Names = append(g.IDs, fields[0]), fields[1], append(g.Names, fields[2])
+		case word == "lease" && len(fields) == 2:
+			_, leases[fields[0]], _ = strings.Cut(path.Base(fields[1]), "-")
+		case word == "lock" && len(fields) >= 6: // 1: FLOCK ADVISORY WRITE PID DEVICE:INODE FROM TO
+			locked[fields[5][strings.LastIndexByte(fields[5], ':')+1:]] = true
+		case word == "gpu":
+			if fields := strings.SplitN(rest, ", ", 5); len(fields) == 5 {
+				g.IDs, g.Driver, g.Names = append(g.IDs, fields[1]), fields[2], append(g.Names, fields[4])
+				used, _ := strconv.ParseInt(fields[3], 10, 64) // some say that they do not know
+				busy = append(busy, busyGPU{fields[0], fields[1], used << 20})
 			}
 		case g.Driver == "":
-			g.Driver = versionIn(text)
+			g.Driver = versionIn(string(line))
 		}
 	}
-	return g, nil
+	for inode := range locked {
+		busy = slices.DeleteFunc(busy, func(b busyGPU) bool { return b.id == leases[inode] })
+	}
+	return g, slices.DeleteFunc(busy, func(b busyGPU) bool { return b.used < strangersFrom }), nil
 }
 
 // versionIn returns the first word of a line that is a version of three numbers or two.
@@ -103,11 +133,16 @@ func (s survey) locks(wanted string) string {
 
 // gpusHere returns the GPUs that a job in place may choose from.
 func (c *Client) gpusHere(ctx context.Context, wanted string) ([]string, error) {
-	seen, err := (&Host{client: c, target: Target{Local: true}}).seeGPUs(ctx, wanted)
-	if err == nil && seen.Driver == "" && !seen.AMD && wanted != "" && wanted != noGPUs {
+	l := (&Host{client: c, target: Target{Local: true}}).lookAtGPUs(ctx, wanted)
+	seen, err := l.usual(ctx)
+	if err != nil {
+		return nil, err
+	}
+	spec := job.Spec{GPUs: wanted, Devices: seen.IDs}
+	if err = l.confirm(ctx, &spec); err == nil && !seen.there() && wanted != "" && wanted != noGPUs {
 		err = noDriver(here{}.Name())
 	}
-	return seen.IDs, err
+	return spec.Devices, err
 }
 
 func (h *Host) where() string {

@@ -22,7 +22,7 @@ type Host struct {
 	engine *docker.Engine
 	socket string
 	dial   docker.Dialer
-	gpus   func() (gpus, error) // what seeGPUs said for the job the host was opened for
+	look   *look // at its GPUs, for the job that the host was opened for; nil for none
 
 	mu   sync.Mutex // guards said
 	said *docker.Info
@@ -69,8 +69,7 @@ func (c *Client) openFor(ctx context.Context, j Job, plan *image.Plan) (*Host, s
 	if err != nil {
 		return nil, survey{}, err
 	}
-	h.gpus = sync.OnceValues(func() (gpus, error) { return h.seeGPUs(ctx, j.GPUs) })
-	go h.gpus()
+	h.look = h.lookAtGPUs(ctx, j.GPUs)
 	if h.assumeEngine() {
 		said := make(chan bool, 1)
 		go func() { said <- h.speaksAsAssumed(ctx) }()
@@ -112,6 +111,9 @@ const channels = 6
 
 // Close ends the connection. Nothing on the host notices.
 func (h *Host) Close() {
+	if h.look != nil {
+		h.look.end()
+	}
 	if h.engine != nil {
 		h.engine.Close()
 	}

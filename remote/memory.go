@@ -18,12 +18,19 @@ type memory struct {
 	Limits   map[string]time.Time `json:"limits,omitempty"`   // engines that refused the limits of a container, by identity
 	APIs     map[string]string    `json:"apis,omitempty"`     // what engines spoke the last time, by identity
 	Sockets  map[string]string    `json:"sockets,omitempty"`  // where engines were found that had to be looked for, by machine
+	GPUs     map[string]gpusSeen  `json:"gpus,omitempty"`     // of machines that have some
 }
 
 // summed is what a binary was when it was read.
 type summed struct {
 	Stamp repository.Stamp `json:"stamp"`
 	Sum   string           `json:"sum"`
+}
+
+// gpusSeen are the GPUs of a machine, when it was asked.
+type gpusSeen struct {
+	At time.Time `json:"at"`
+	gpus
 }
 
 const (
@@ -135,4 +142,26 @@ func (h *Host) rememberSocket() {
 	if h.socket != h.firstSocket() {
 		h.client.remember(func(m *memory) { m.Sockets = with(m.Sockets, h.machine(), h.socket) })
 	}
+}
+
+// rememberedGPUs are those of the machine, none if nobody knows.
+func (h *Host) rememberedGPUs() gpus {
+	seen := h.client.remembered().GPUs[h.machine()]
+	if h.client.Now().Sub(seen.At) > knownFor {
+		return gpus{}
+	}
+	return seen.gpus
+}
+
+// rememberGPUs keeps what the machine has said, if that is news, or half forgotten.
+func (h *Host) rememberGPUs(g gpus) {
+	now := h.client.Now()
+	if seen := h.client.remembered().GPUs[h.machine()]; seen.equal(g) && (!g.there() || now.Sub(seen.At) < knownFor/2) {
+		return
+	}
+	h.client.remember(func(m *memory) {
+		if m.GPUs = with(m.GPUs, h.machine(), gpusSeen{now, g}); !g.there() {
+			delete(m.GPUs, h.machine())
+		}
+	})
 }

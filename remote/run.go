@@ -126,8 +126,24 @@ func (r *Run) begin(ctx context.Context, j Job) (err error) {
 	return err
 }
 
-// launch takes everything to the host and hands the job over.
+// launch takes everything to the host and hands the job over. If that fails with GPUs that were only remembered, it is done again with those that are there.
 func (r *Run) launch(ctx context.Context, j Job, tree *code.Tree, found survey) error {
+	err := r.launchWith(ctx, j, tree, found)
+	if err == nil || !found.gpus.there() {
+		return err
+	}
+	now, changed := r.host.look.changed(ctx, found.gpus)
+	if !changed {
+		return err
+	}
+	found.gpus = now
+	if err := r.host.Remove(ctx, r.ID); err != nil {
+		return err
+	}
+	return r.launchWith(ctx, j, tree, found)
+}
+
+func (r *Run) launchWith(ctx context.Context, j Job, tree *code.Tree, found survey) error {
 	r.facts.Image = found.env.Name
 	container, spec, err := r.describe(j, found)
 	if err != nil {
@@ -210,6 +226,9 @@ func (r *Run) hand(ctx context.Context, j Job, spec job.Spec) error {
 		return found, err
 	}
 	secrets, err := r.secrets(ctx)
+	if err == nil {
+		err = r.host.look.confirm(ctx, &spec)
+	}
 	if err != nil {
 		return err
 	}
@@ -271,9 +290,15 @@ func (r *Run) Close() {
 	r.at.Close()
 }
 
+// lookPatience is how long who leaves a job waits to be told who else uses its GPUs.
+const lookPatience = 2 * time.Second
+
 // Leave lets go of a job that goes on. With local storage nobody here hears of it then.
 func (r *Run) Leave(ctx context.Context) error {
 	defer r.Close()
+	if r.host != nil && r.host.look != nil {
+		r.host.look.await(lookPatience)
+	}
 	err := r.note(r.pulls())
 	if r.session == nil {
 		return err

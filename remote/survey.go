@@ -34,7 +34,7 @@ func (h *Host) survey(ctx context.Context, j Job, plan *image.Plan) (s survey, e
 	}
 	at(0, func() (err error) { s.info, err = h.info(ctx); return err })
 	at(1, func() (err error) { s.program, err = h.deliver(ctx); return err })
-	at(2, func() (err error) { s.gpus, err = h.gpus(); return err })
+	at(2, func() (err error) { s.gpus, err = h.look.usual(ctx); return err })
 	at(3, func() (err error) { s.owner, err = h.seeOwner(ctx, j); return err })
 	at(4, func() (err error) { s.env, err = h.prepare(ctx, j, plan); return err })
 	all.Wait()

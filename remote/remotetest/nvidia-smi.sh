@@ -13,7 +13,7 @@ case ,$format, in
 esac
 unit=' MiB'
 case ,$format, in *,nounits,*) unit= ;; esac
-while read -r index uuid; do
+while read -r index uuid used; do
 	case ,${NVIDIA_VISIBLE_DEVICES:-all}, in
 	*,all,* | *,"$uuid",* | *,"$index",*) ;;
 	*) continue ;;
@@ -30,7 +30,7 @@ while read -r index uuid; do
 		name | gpu_name) value='Fake H100' ;;
 		driver_version) value=550.54.15 ;;
 		memory.total) value=81559$unit ;;
-		memory.used) value=3$unit ;;
+		memory.used) value=$used$unit ;;
 		*) echo "Field \"$field\" is not a valid field to query."; exit 2 ;;
 		esac
 		line="$line${line:+, }$value"
