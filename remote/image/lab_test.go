@@ -261,7 +261,7 @@ func TestTwoClientsBuildOnce(t *testing.T) {
 // TestBuildGoesOnWithoutItsClient loses the client in the middle of a step, and another one finds it.
 func TestBuildGoesOnWithoutItsClient(t *testing.T) {
 	b := newBench(t)
-	b.in.Install = []string{"date +%s%N >/when; echo " + t.Name() + "; sleep 3"}
+	b.in.Install = []string{"date +%s%N >/when; echo " + t.Name() + "; until [ -e /go ]; do sleep 0.1; done"}
 	plan := b.plan()
 	ctx, cancel := context.WithCancel(t.Context())
 	lost := b.client()
@@ -278,6 +278,7 @@ func TestBuildGoesOnWithoutItsClient(t *testing.T) {
 		t.Fatal("nothing goes on")
 	}
 	created := b.host.Docker(t, "inspect", "-f", "{{.Created}}", strings.TrimSpace(id))
+	b.host.Docker(t, "exec", strings.TrimSpace(id), "touch", "/go")
 	env := b.build()
 	if when := b.run(env, "stat", "-c", "%s", "/when"); when == "0" {
 		t.Errorf("the step ran not: %s", when)

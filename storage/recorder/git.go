@@ -10,17 +10,12 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/replicate/replicate"
 )
 
-const (
-	// gitDeadline is for all of git together: work trees where it takes longer exist, and nobody waits for them.
-	gitDeadline = 2 * time.Second
-	// maxPatch is the largest diff that is kept. Larger ones are data or generated, and the commit's own tree has the files.
-	maxPatch = 1 << 20
-)
+// maxPatch is the largest diff that is kept. Larger ones are data or generated, and the commit's own tree has the files.
+const maxPatch = 1 << 20
 
 // unpatched are tracked files that a patch never shows; the snapshot leaves them out as well.
 var unpatched = []string{":(exclude,glob)**/.env", ":(exclude,glob)**/.env.*", ":(exclude,glob)**/*.pem", ":(exclude,glob)**/*.key",
@@ -32,8 +27,6 @@ func readGit(ctx context.Context, dir string) (*replicate.Git, error) {
 	if _, err := exec.LookPath("git"); err != nil {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, gitDeadline)
-	defer cancel()
 	status, err := runGit(ctx, dir, maxPatch, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no")
 	switch {
 	case err != nil && strings.Contains(err.Error(), "not a git repository"):

@@ -14,6 +14,8 @@ const (
 	// lookGrace is how long the end of an experiment waits for what is still being found out. All of it takes some 50 ms where
 	// nothing is wrong, so that only very short runs on slow machines ever wait.
 	lookGrace = time.Second
+	// gitDeadline is for all of git together: work trees where it takes longer exist, and nobody waits for them.
+	gitDeadline = 2 * time.Second
 	// lookDeadline ends what has a deadline of its own as well, and reading package lists on file systems that hang.
 	lookDeadline = 10 * time.Second
 )
@@ -72,6 +74,8 @@ func (l *look) run(ctx context.Context, python *Python) {
 }
 
 func (l *look) lookAtGit(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, gitDeadline)
+	defer cancel()
 	git, err := readGit(ctx, l.session.place.project.Root)
 	if err != nil {
 		l.session.o.Tell(Remark{Note: "state of git: " + err.Error()})

@@ -47,6 +47,7 @@ func TestRunComesHome(t *testing.T) {
 	supervised.Output([]byte("epoch 1\r"))
 	supervised.Output([]byte{0, 255, '\n'})
 	code := 0
+	looked(t, open(t, there), id) // the end waits a moment only
 	check(t, supervised.Stop(ctx, replicate.Finished, &code))
 
 	for range 2 { // again it changes nothing

@@ -189,6 +189,7 @@ func TestOneRun(t *testing.T) {
 	if c["step"] != 3.0 || c["files"] != 4.0 {
 		t.Errorf("second commit: got %v", c)
 	}
+	looked(t, open(t, dir), id) // the end waits a moment only
 	if err := r.client.Post("set", map[string]any{"tags": []string{"c"}, "note": "n"}); err != nil {
 		t.Fatal(err)
 	}
