@@ -132,8 +132,16 @@ func (c *Cache) keeping() func() {
 	return c.held.RUnlock
 }
 
-// Wait returns when everything that was handed out so far is kept: else a process that ends at once has it to read again.
+// Wait returns when everything that was handed out so far is kept, and no more than may be: else a process that ends at once has it to read again, or
+// leaves too much behind.
 func (c *Cache) Wait() {
+	c.kept()
+	c.trim.Lock()
+	c.look()
+}
+
+// kept returns when everything that was handed out so far is kept.
+func (c *Cache) kept() {
 	c.held.Lock() // that is all
 	defer c.held.Unlock()
 }
@@ -151,19 +159,32 @@ func (c *Cache) put(ref Ref, data []byte) {
 		})
 		return
 	}
-	if n := c.written.Add(int64(len(data))); n >= c.bound()/trimParts && c.trim.TryLock() {
-		c.written.Store(0)
-		go func() {
-			defer c.trim.Unlock()
-			c.shrink()
-		}()
+	c.written.Add(int64(len(data)))
+	if c.due() && c.trim.TryLock() {
+		go c.look()
+	}
+}
+
+// due reports whether so much was written that the size is to be looked at.
+func (c *Cache) due() bool {
+	n := c.written.Load()
+	return n > 0 && n >= c.bound()/trimParts
+}
+
+// look looks at the size, again if much is written meanwhile. c.trim is held, and is not afterwards.
+func (c *Cache) look() {
+	for looked := true; looked; looked = looked && c.due() && c.trim.TryLock() {
+		if c.due() {
+			looked = c.shrink()
+		}
+		c.trim.Unlock()
 	}
 }
 
 // drop forgets a frame that its readers found to be wrong.
 func (c *Cache) drop(ref Ref) {
 	if c != nil {
-		c.Wait() // whoever made it may be about to keep it
+		c.kept() // whoever made it may be about to keep it
 		os.Remove(c.path(ref))
 	}
 }
@@ -219,16 +240,17 @@ type cached struct {
 	used time.Time
 }
 
-// shrink removes what was not used for longest, if there is more than the limit. One process at a time does it.
-func (c *Cache) shrink() {
+// shrink removes what was not used for longest, if there is more than the limit. One process at a time does it: it reports whether it was this one.
+func (c *Cache) shrink() bool {
 	lock, err := os.OpenFile(filepath.Join(c.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return
+		return false
 	}
 	defer lock.Close()
 	if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
-		return
+		return false
 	}
+	c.written.Store(0)
 	var objects []cached
 	var total int64
 	for _, kind := range []string{"chunks", "groups"} {
@@ -244,7 +266,7 @@ func (c *Cache) shrink() {
 		})
 	}
 	if total <= c.bound() {
-		return
+		return true
 	}
 	slices.SortFunc(objects, func(a, b cached) int { return a.used.Compare(b.used) })
 	for _, o := range objects {
@@ -255,4 +277,5 @@ func (c *Cache) shrink() {
 			total -= o.size
 		}
 	}
+	return true
 }

@@ -232,6 +232,23 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 }
 
+// TestCacheIsBoundedWhenACommandEnds keeps far too much while the size is being looked at, and so that nobody looks any more.
+func TestCacheIsBoundedWhenACommandEnds(t *testing.T) {
+	const limit = 8 << 20
+	dir := t.TempDir()
+	c := NewCache(dir, limit, func(err error) { t.Error(err) })
+	c.trim.Lock()
+	for i := range 100 {
+		data := noise(uint64(i), 256<<10)
+		c.put(Ref{Hash: hashOf(data), Raw: uint32(len(data))}, data)
+	}
+	c.trim.Unlock()
+	c.Wait()
+	if _, size := cacheFiles(t, dir); size > limit+limit/10 || size < limit/2 {
+		t.Errorf("%d bytes are kept", size)
+	}
+}
+
 // TestCacheCannotBeWritten reads with a cache folder that is a file: said once, and all is read.
 func TestCacheCannotBeWritten(t *testing.T) {
 	b := newBuilder(t, memStore(t))
