@@ -50,9 +50,14 @@ func (r *Repository) tree(ctx context.Context, row Row, read func(context.Contex
 		return read(ctx, row.Tree)
 	})
 	if err != nil {
-		return nil, &replicate.Error{Op: "read", Path: "the list of files", Kind: replicate.KindOf(err), Err: err}
+		return nil, listError(err)
 	}
 	return t, nil
+}
+
+// listError says that a tree could not be read.
+func listError(err error) error {
+	return &replicate.Error{Op: "read", Path: "the list of files", Kind: replicate.KindOf(err), Err: err}
 }
 
 // treeKey joins what names a tree's frames.
@@ -84,17 +89,28 @@ func (r *Repository) readTree(ctx context.Context, refs []Ref) (*Tree, int64, er
 
 // readFrame reads a frame that is not worth keeping in memory.
 func (r *Repository) readFrame(ctx context.Context, ref Ref) ([]byte, error) {
+	return r.readFrameInto(ctx, ref, new(frameRoom))
+}
+
+// frameRoom is memory for a frame, used again for the next one.
+type frameRoom struct{ stored, raw []byte }
+
+// readFrameInto is readFrame for who reads several: what it returns is valid until room is used again.
+func (r *Repository) readFrameInto(ctx context.Context, ref Ref, room *frameRoom) ([]byte, error) {
 	if err := ref.check(); err != nil {
 		return nil, damaged(ref, err)
 	}
 	if data, ok := r.cache.get(ref); ok {
 		return data, nil
 	}
-	stored := make([]byte, ref.Len)
-	if err := r.readPack(ctx, ref.Pack, int64(ref.Off), stored); err != nil {
+	room.stored = slices.Grow(room.stored[:0], int(ref.Len))[:ref.Len]
+	if err := r.readPack(ctx, ref.Pack, int64(ref.Off), room.stored); err != nil {
 		return nil, err
 	}
-	data, err := openFrame(nil, stored, ref)
+	if room.stored[0] != codecRaw {
+		room.raw = slices.Grow(room.raw[:0], int(ref.Raw))
+	}
+	data, err := openFrame(room.raw[:0], room.stored, ref)
 	if err == nil {
 		r.cache.put(ref, data)
 	}

@@ -100,35 +100,44 @@ type foreign struct {
 
 // tree returns the tree of a foreign row, whose files are kept when it returns.
 func (f *foreign) tree(ctx context.Context, row Row) (*Tree, int64, error) {
-	spool, err := f.keeper(ctx)
+	kept, home, notes, err := f.home(ctx, row)
 	if err != nil {
 		return nil, 0, err
+	}
+	t, err := kept.Tree(ctx, home)
+	if err != nil {
+		return nil, 0, err
+	}
+	t = &Tree{Entries: t.Entries, Files: t.Files, Bytes: t.Bytes, Notes: notes}
+	return t, int64(len(t.Entries)) * treeCost * 100, nil
+}
+
+// home returns where the files of a foreign row are kept, which they are when it returns: the row that they have there, and what is missing.
+func (f *foreign) home(ctx context.Context, row Row) (kept *Repository, home Row, notes []string, err error) {
+	spool, err := f.keeper(ctx)
+	if err != nil {
+		return nil, Row{}, nil, err
 	}
 	stamp, err := f.Stamp(ctx, row)
 	if err != nil {
-		return nil, 0, err
+		return nil, Row{}, nil, err
 	}
 	name := hashOf([]byte(stamp))
 	key := keptRows + hex.EncodeToString(name[:])
-	home, notes, err := f.find(ctx, key)
+	home, notes, err = f.find(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) {
 		if home, notes, err = f.keep(ctx, spool, row); err == nil {
 			err = f.note(ctx, key, home, notes)
 		}
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, Row{}, nil, err
 	}
 	experiment, _, _ := row.Foreign()
 	f.mu.Lock()
 	f.last[experiment] = home
 	f.mu.Unlock()
-	t, err := spool.repository.Tree(ctx, home)
-	if err != nil {
-		return nil, 0, err
-	}
-	t = &Tree{Entries: t.Entries, Files: t.Files, Bytes: t.Bytes, Notes: notes}
-	return t, int64(len(t.Entries)) * treeCost * 100, nil
+	return spool.repository, home, notes, nil
 }
 
 // keep extracts the files of a row and puts them into packs.

@@ -116,36 +116,51 @@ func (t *Tree) Children(dir string) iter.Seq2[int, *Entry] {
 
 // check refuses a tree that readers could not rely on, and counts its files and bytes.
 func (t *Tree) check() error {
-	t.Files, t.Bytes = 0, 0
-	var dirs []string // the directories that the current path may be in, outermost first
+	var c treeCheck
 	for i := range t.Entries {
-		e := &t.Entries[i]
-		if err := checkPath(e.Path); err != nil {
+		if err := c.next(&t.Entries[i]); err != nil {
 			return err
 		}
-		if i > 0 && ComparePaths(t.Entries[i-1].Path, e.Path) >= 0 {
-			return fmt.Errorf("%q stands behind %q", e.Path, t.Entries[i-1].Path)
-		}
-		for len(dirs) > 0 && !below(e.Path, dirs[len(dirs)-1]) {
-			dirs = dirs[:len(dirs)-1]
-		}
-		parent := ""
-		if len(dirs) > 0 {
-			parent = dirs[len(dirs)-1] + "/"
-		}
-		if strings.IndexByte(e.Path[len(parent):], '/') >= 0 {
-			return fmt.Errorf("%q is in no directory of the tree", e.Path)
-		}
-		if err := e.check(); err != nil {
-			return fmt.Errorf("%q: %w", e.Path, err)
-		}
-		if e.Kind == Dir {
-			dirs = append(dirs, e.Path)
-			continue
-		}
-		t.Files++
-		t.Bytes += e.Size
 	}
+	t.Files, t.Bytes = c.files, c.bytes
+	return nil
+}
+
+// A treeCheck looks at the entries of a tree in order, and counts.
+type treeCheck struct {
+	files, bytes int64
+	last         string   // the path before
+	dirs         []string // the directories that the next path may be in, outermost first
+}
+
+// next refuses an entry that readers could not rely on.
+func (c *treeCheck) next(e *Entry) error {
+	if err := checkPath(e.Path); err != nil {
+		return err
+	}
+	if c.last != "" && ComparePaths(c.last, e.Path) >= 0 {
+		return fmt.Errorf("%q stands behind %q", e.Path, c.last)
+	}
+	c.last = e.Path
+	for len(c.dirs) > 0 && !below(e.Path, c.dirs[len(c.dirs)-1]) {
+		c.dirs = c.dirs[:len(c.dirs)-1]
+	}
+	parent := ""
+	if len(c.dirs) > 0 {
+		parent = c.dirs[len(c.dirs)-1] + "/"
+	}
+	if strings.IndexByte(e.Path[len(parent):], '/') >= 0 {
+		return fmt.Errorf("%q is in no directory of the tree", e.Path)
+	}
+	if err := e.check(); err != nil {
+		return fmt.Errorf("%q: %w", e.Path, err)
+	}
+	if e.Kind == Dir {
+		c.dirs = append(c.dirs, e.Path)
+		return nil
+	}
+	c.files++
+	c.bytes += e.Size
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -157,60 +158,84 @@ func appendPlace(dst []byte, r Ref, from uint32, hash bool, packs *packList) []b
 
 // decodeTree reads the contents of the frames of a tree whose first frame lies in the pack own. Every Extent and Recipe gets its pack's name.
 func decodeTree(raws [][]byte, own replicate.Hash) (*Tree, error) {
-	d := treeDecoder{tree: &Tree{}, own: own}
-	err := d.decode(raws)
-	if err != nil {
-		return nil, &replicate.Error{Op: "read tree", Kind: replicate.Corrupt, Err: err}
-	}
-	return d.tree, nil
-}
-
-type treeDecoder struct {
-	tree  *Tree
-	own   replicate.Hash
-	packs []replicate.Hash
-	slab  []Extent // room for the extents of the next entries, so that not each of them is an allocation
-}
-
-func (d *treeDecoder) decode(raws [][]byte) error {
-	if len(raws) == 0 {
-		return errors.New("no frames")
-	}
-	var files, bytes int64
-	lines := 0
-	for i, raw := range raws {
-		err := eachLine(raw, func(line []byte, off int) (err error) {
-			if lines++; lines == 1 {
-				files, bytes, err = d.head(line, raw)
-			} else {
-				err = d.entry(line)
-			}
-			if err != nil {
-				err = fmt.Errorf("frame %d, line at byte %d: %w", i, off, err)
-			}
-			return err
+	t := &Tree{}
+	d := treeDecoder{own: own}
+	for _, raw := range raws {
+		// The room is for what a frame can hold: the shortest line that is written has 40 bytes, whatever the first line says.
+		t.Entries = slices.Grow(t.Entries, min(bytes.Count(raw, []byte{'\n'}), len(raw)/40))
+		err := d.decode(raw, func(e *Entry) error {
+			t.Entries = append(t.Entries, *e)
+			return nil
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if lines == 0 {
-		return errors.New("no lines")
+	if err := d.end(); err != nil {
+		return nil, err
 	}
-	if err := d.tree.check(); err != nil {
-		return err
+	t.Files, t.Bytes = d.check.files, d.check.bytes
+	return t, nil
+}
+
+// A treeDecoder reads the contents of the frames of a tree, one after another.
+type treeDecoder struct {
+	own          replicate.Hash // the pack that the first frame lies in
+	packs        []replicate.Hash
+	frames       int
+	lines        int
+	files, bytes int64 // as the first line says
+	check        treeCheck
+	entry        Entry
+	slab         []Extent // room for the extents of the next entries, so that not each of them is an allocation
+}
+
+// decode reads the next frame and calls each for its entries, checked, in order. Each is valid until the next one; its Extents stay.
+func (d *treeDecoder) decode(raw []byte, each func(*Entry) error) error {
+	var stopped error
+	err := eachLine(raw, func(line []byte, off int) (err error) {
+		if d.lines++; d.lines == 1 {
+			err = d.head(line)
+		} else if err = d.line(line); err == nil {
+			err = d.check.next(&d.entry)
+		}
+		if err != nil {
+			return fmt.Errorf("frame %d, line at byte %d: %w", d.frames, off, err)
+		}
+		if d.lines > 1 {
+			stopped = each(&d.entry)
+		}
+		return stopped
+	})
+	d.frames++
+	if err != nil && err != stopped {
+		return treeError(err)
 	}
-	if t := d.tree; t.Files != files || t.Bytes != bytes {
-		return fmt.Errorf("holds %d files of %d bytes, its first line says %d of %d", t.Files, t.Bytes, files, bytes)
+	return err
+}
+
+// end is called behind the last frame.
+func (d *treeDecoder) end() error {
+	switch c := &d.check; {
+	case d.frames == 0:
+		return treeError(errors.New("no frames"))
+	case d.lines == 0:
+		return treeError(errors.New("no lines"))
+	case c.files != d.files || c.bytes != d.bytes:
+		return treeError(fmt.Errorf("holds %d files of %d bytes, its first line says %d of %d", c.files, c.bytes, d.files, d.bytes))
 	}
 	return nil
 }
 
+func treeError(err error) error {
+	return &replicate.Error{Op: "read tree", Kind: replicate.Corrupt, Err: err}
+}
+
 // head reads the first line.
-func (d *treeDecoder) head(line, raw []byte) (files, total int64, err error) {
+func (d *treeDecoder) head(line []byte) error {
 	c := &cursor{data: line}
 	version := int64(0)
-	err = c.object(func(key []byte) (err error) {
+	err := c.object(func(key []byte) (err error) {
 		switch string(key) {
 		case "tree":
 			version, err = c.count(math.MaxInt64)
@@ -224,9 +249,9 @@ func (d *treeDecoder) head(line, raw []byte) (files, total int64, err error) {
 				return err
 			})
 		case "files":
-			files, err = c.count(math.MaxInt64)
+			d.files, err = c.count(math.MaxInt64)
 		case "bytes":
-			total, err = c.count(math.MaxInt64)
+			d.bytes, err = c.count(math.MaxInt64)
 		default:
 			err = c.skip(0)
 		}
@@ -234,25 +259,23 @@ func (d *treeDecoder) head(line, raw []byte) (files, total int64, err error) {
 	})
 	switch {
 	case err != nil:
-		return 0, 0, err
+		return err
 	case version == 0:
-		return 0, 0, errors.New("not the first line of a tree")
+		return errors.New("not the first line of a tree")
 	case version > treeVersion:
-		return 0, 0, fmt.Errorf("version %d needs a newer replicate", version)
+		return fmt.Errorf("version %d needs a newer replicate", version)
 	}
-	// The room is for what a frame can hold: the shortest line that is written has 40 bytes, whatever the first line says.
-	d.tree.Entries = make([]Entry, 0, min(bytes.Count(raw, []byte{'\n'}), len(raw)/40))
-	return files, total, c.end()
+	return c.end()
 }
 
-func (d *treeDecoder) entry(line []byte) error {
+// line reads the line of an entry.
+func (d *treeDecoder) line(line []byte) error {
 	if len(line) > maxTreeLine {
 		return fmt.Errorf("longer than %d", maxTreeLine)
 	}
-	d.tree.Entries = append(d.tree.Entries, Entry{})
-	e := &d.tree.Entries[len(d.tree.Entries)-1]
+	d.entry = Entry{}
 	c := &cursor{data: line}
-	if err := c.object(func(key []byte) error { return d.member(c, e, key) }); err != nil {
+	if err := c.object(func(key []byte) error { return d.member(c, &d.entry, key) }); err != nil {
 		return err
 	}
 	return c.end()
