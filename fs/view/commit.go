@@ -2,9 +2,9 @@ package view
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -34,7 +34,7 @@ func (v *View) commitsOf(ctx context.Context, s *snapshot, experiment int64) ([]
 		v.renew(s, before)
 		commits = slices.Clone(commits)
 		slices.SortFunc(commits, func(a, b *index.Commit) int { return int(a.Ord - b.Ord) })
-		return commits, 1, err
+		return commits, int64(len(commits)) + 1, err
 	})
 }
 
@@ -150,10 +150,6 @@ func (v *View) listFlatCommits(ctx context.Context, s *snapshot, cookie uint64, 
 // commitAttr is what stat says of the directory of a commit.
 func commitAttr(c *index.Commit) *Attr { return &Attr{Mode: dirMode, Mtime: c.Time.UnixNano()} }
 
-// largeTree is from how many paths on what reading a tree leaves behind, some twice the tree, is given back at once: a server may then be
-// idle for days.
-const largeTree = 50_000
-
 // A treeKey is the first frame of a tree and how many there are: commits that changed nothing share one tree.
 type treeKey struct {
 	first  replicate.Hash
@@ -174,18 +170,11 @@ func (v *View) tree(ctx context.Context, ord int64) (*tree, error) {
 		key.first = row.Tree[0].Hash
 	}
 	return v.trees.get(key, func() (*tree, int64, error) {
-		t, err := v.repo.Tree(ctx, row)
+		t, err := v.buildTree(ctx, row, ord)
 		if err != nil {
 			return nil, 0, v.blame(ctx, ord, err)
 		}
-		flat := newTree(t)
-		if err := v.number(ctx, flat, ord); err != nil {
-			return nil, 0, err
-		}
-		if len(flat.places) >= largeTree {
-			debug.FreeOSMemory()
-		}
-		return flat, flat.weight(), nil
+		return t, t.weight(), nil
 	})
 }
 
@@ -193,25 +182,8 @@ func (v *View) tree(ctx context.Context, ord int64) (*tree, error) {
 func (v *View) row(ctx context.Context, ord int64) (repository.Row, error) {
 	return v.treeRows.get(ord, func() (repository.Row, int64, error) {
 		row, err := v.index.Row(ctx, &index.Commit{Ord: ord})
-		return row, 1, gone(err)
+		return row, rowWeight + int64(len(row.Tree)+len(row.Packs))*refWeight, gone(err)
 	})
-}
-
-// number gives the large files of a tree their numbers.
-func (v *View) number(ctx context.Context, t *tree, commit int64) error {
-	files, places := t.large(commit)
-	if len(files) == 0 {
-		return nil
-	}
-	numbers, err := v.index.FileNumbers(ctx, files)
-	if err != nil {
-		return err
-	}
-	t.shared = make(map[int]int64, len(files))
-	for i, p := range places {
-		t.shared[p] = numbers[i]
-	}
-	return nil
 }
 
 // blame says which commit an error is about.
@@ -231,20 +203,34 @@ func (v *View) source(ctx context.Context, id ID) (ord, place int64, err error) 
 	return f.Commit, f.Place, err
 }
 
-// place returns the tree that a node is in, and its place there.
-func (v *View) place(ctx context.Context, id ID) (t *tree, p int, err error) {
+// place returns the place that a node has, its record, and the tree it is in. The record of the root is empty.
+func (v *View) place(ctx context.Context, id ID) (t *tree, s spot, r record, err error) {
 	ord, at, err := v.source(ctx, id)
 	if err != nil {
-		return nil, 0, err
+		return nil, s, nil, err
 	}
-	t, err = v.tree(ctx, ord)
-	switch {
-	case err != nil:
-		return nil, 0, err
-	case !t.has(at):
-		return nil, 0, ErrStale
+	if t, err = v.tree(ctx, ord); err != nil {
+		return nil, s, nil, err
 	}
-	return t, int(at), nil
+	if !t.has(at) {
+		return nil, s, nil, ErrStale
+	}
+	if s, r, err = t.at(int(at)); err != nil {
+		return nil, s, nil, v.blame(ctx, ord, err)
+	}
+	return t, s, r, nil
+}
+
+// saved returns what a node that is not a commit itself was saved as.
+func (v *View) saved(ctx context.Context, id ID, kind repository.EntryKind) (*repository.Entry, error) {
+	_, s, r, err := v.place(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if s.place == 0 || r.kind() != kind {
+		return nil, ErrStale
+	}
+	return r.entry()
 }
 
 // sharedFile returns a large file by its number.
@@ -257,40 +243,49 @@ func (v *View) sharedFile(ctx context.Context, number int64) (index.File, error)
 
 // treeNode is the node of a place. Directories have one below experiments/ and one below commits/, as a directory has one parent;
 // files and links are shared, large files by all commits that hold them.
-func treeNode(dir ID, t *tree, p int) ID {
-	if t.dir(p) {
-		return newID(dir.class(), dir.ord(), int64(p))
+func treeNode(dir ID, s spot, r record) ID {
+	switch {
+	case r.kind() == repository.Dir:
+		return newID(dir.class(), dir.ord(), int64(s.place))
+	case s.number > 0:
+		return newID(contentFile, s.number, 0)
 	}
-	if number, ok := t.shared[p]; ok {
-		return newID(contentFile, number, 0)
-	}
-	return newID(commitFile, dir.ord(), int64(p))
+	return newID(commitFile, dir.ord(), int64(s.place))
 }
 
 func (v *View) lookupTree(ctx context.Context, dir ID, name string) (ID, error) {
-	t, p, err := v.place(ctx, dir)
+	t, d, _, err := v.place(ctx, dir)
 	if err != nil {
 		return 0, err
 	}
-	child, ok := t.find(p, name)
-	if !ok {
+	s, r, found, err := t.find(d, name)
+	if err != nil {
+		return 0, v.blame(ctx, dir.ord(), err)
+	}
+	if !found {
 		return 0, errNone
 	}
-	return treeNode(dir, t, child), nil
+	return treeNode(dir, s, r), nil
 }
 
+// errEnough ends a list before its end.
+var errEnough = errors.New("enough")
+
 func (v *View) listTree(ctx context.Context, dir ID, cookie uint64, yield func(uint64, Entry) bool) error {
-	t, p, err := v.place(ctx, dir)
+	t, d, _, err := v.place(ctx, dir)
 	if err != nil {
 		return err
 	}
-	d := t.places[p]
-	for child := max(int64(d.first), after(cookie)); child < int64(d.next); child++ {
-		a := entryAttr(t.at(int(child)))
-		e := Entry{Name: t.name(int(child)), ID: treeNode(dir, t, int(child)), Mode: a.Mode, Attr: &a}
-		if !yield(uint64(child)+FirstCookie, e) {
-			return nil
+	err = t.list(max(d.first, int(after(cookie))), d.next, func(s spot, r record) error {
+		a := r.attr()
+		e := Entry{Name: string(r.name()), ID: treeNode(dir, s, r), Mode: a.Mode, Attr: &a}
+		if !yield(uint64(s.place)+FirstCookie, e) {
+			return errEnough
 		}
+		return nil
+	})
+	if err != nil && err != errEnough {
+		return v.blame(ctx, dir.ord(), err)
 	}
 	return nil
 }
@@ -307,49 +302,32 @@ func (v *View) treeAttr(ctx context.Context, id ID) (Attr, error) {
 		}
 		return *commitAttr(c), nil
 	}
-	t, p, err := v.place(ctx, id)
+	_, s, r, err := v.place(ctx, id)
 	if err != nil {
 		return Attr{}, err
 	}
-	if p == 0 {
+	if s.place == 0 {
 		return Attr{}, ErrStale
 	}
-	return entryAttr(t.at(p)), nil
-}
-
-// entryAttr is what stat says of a path: what was saved, exactly.
-func entryAttr(e *repository.Entry) Attr {
-	switch e.Kind {
-	case repository.Dir:
-		return Attr{Mode: TypeDir | e.Mode, Mtime: e.Mtime}
-	case repository.Link:
-		return Attr{Mode: linkMode, Size: int64(len(e.Target)), Mtime: e.Mtime}
-	}
-	return Attr{Mode: TypeFile | e.Mode, Size: e.Size, Mtime: e.Mtime}
+	return r.attr(), nil
 }
 
 func (v *View) treeLink(ctx context.Context, id ID) (string, error) {
-	t, p, err := v.place(ctx, id)
+	e, err := v.saved(ctx, id, repository.Link)
 	if err != nil {
 		return "", err
 	}
-	if p == 0 || t.at(p).Kind != repository.Link {
-		return "", ErrStale
-	}
-	return t.at(p).Target, nil
+	return e.Target, nil
 }
 
 func (v *View) treeContent(ctx context.Context, id ID) (io.ReaderAt, error) {
 	return v.files.get(id, func() (io.ReaderAt, int64, error) {
-		t, p, err := v.place(ctx, id)
+		e, err := v.saved(ctx, id, repository.File)
 		if err != nil {
 			return nil, 0, err
 		}
-		if p == 0 || t.at(p).Kind != repository.File {
-			return nil, 0, ErrStale
-		}
-		r, err := v.repo.File(ctx, t.at(p))
-		return blamed{r, v, id}, 1, err
+		r, err := v.repo.File(ctx, e)
+		return blamed{r, v, id}, fileWeight + e.Size>>20*extentWeight, err
 	})
 }
 

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// keptRows is how many experiments, and lists of commits, are kept as they were read from the index.
+	// keptRows is how many experiments are kept as they were read from the index.
 	keptRows = 1000
-	// keptCommits is how many commits are kept.
+	// keptCommits is how many commits are kept, and how many in lists of those of an experiment.
 	keptCommits = 10_000
 	// manyChanges is from where on names are read again instead of changed.
 	manyChanges = 1000
@@ -43,7 +43,7 @@ func newSnapshot(version int64) *snapshot {
 	return &snapshot{
 		version: version,
 		rows:    newCache[int64, *index.Experiment](keptRows),
-		lists:   newCache[int64, []*index.Commit](keptRows),
+		lists:   newCache[int64, []*index.Commit](keptCommits),
 		commits: newCache[int64, *index.Commit](keptCommits),
 		streams: newCache[streamKey, []repository.StreamRow](keptRows),
 	}

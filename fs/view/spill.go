@@ -14,7 +14,7 @@ const spillAt = 1 << 20
 // A spill is bytes that are only ever added to. Small ones are in memory, large ones in a file without a name, which goes away
 // with the process. One goroutine writes; any number read what was published.
 type spill struct {
-	dir    string
+	dir    string // "" keeps all in memory
 	memory []byte
 	file   *os.File
 	size   int64        // written
@@ -32,7 +32,7 @@ type spillHead struct {
 func newSpill(dir string) *spill { return &spill{dir: dir} }
 
 func (s *spill) Write(p []byte) (int, error) {
-	if s.file == nil && s.size+int64(len(p)) > spillAt {
+	if s.file == nil && s.dir != "" && s.size+int64(len(p)) > spillAt {
 		if err := s.toFile(); err != nil {
 			return 0, err
 		}
@@ -47,16 +47,25 @@ func (s *spill) Write(p []byte) (int, error) {
 }
 
 func (s *spill) toFile() error {
-	f, err := os.CreateTemp(s.dir, "rendered-")
+	f, err := nameless(s.dir)
 	if err != nil {
-		return fmt.Errorf("make a file in the cache: %w", err)
+		return err
 	}
-	_ = os.Remove(f.Name())
 	if _, err := f.Write(s.memory); err != nil {
 		return fmt.Errorf("write to the cache: %w", err)
 	}
-	s.file, s.memory = f, nil // closed by the garbage collector, when the last reader is gone
+	s.file, s.memory = f, nil
 	return nil
+}
+
+// nameless makes a file that nobody else can open. The garbage collector closes it, when its last reader is gone.
+func nameless(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, "rendered-")
+	if err != nil {
+		return nil, fmt.Errorf("make a file in the cache: %w", err)
+	}
+	_ = os.Remove(f.Name())
+	return f, nil
 }
 
 // publish makes what was written readable.

@@ -100,11 +100,19 @@ type Index interface {
 var _ Index = (*index.Index)(nil)
 
 const (
-	// treesLimit and renderedLimit bound what is kept in memory, in bytes; keptFiles is how many files of commits are open.
+	// These bound what is kept in memory, in bytes: lists of files, what is rendered, where commits are and where the chunks of files are.
 	treesLimit    = 16 << 20
 	renderedLimit = 16 << 20
-	keptFiles     = 512
+	rowsLimit     = 4 << 20
+	filesLimit    = 4 << 20
 	keptSeries    = 64
+
+	// rowWeight and refWeight are about what a commit takes, and each frame and pack of it; fileWeight and extentWeight an open file, and each
+	// of its chunks, of which one has a megabyte on average.
+	rowWeight    = 300
+	refWeight    = 80
+	fileWeight   = 1000
+	extentWeight = 100
 )
 
 // A View is the tree of one repository, or of one commit of it. Its methods may be called from several goroutines.
@@ -143,10 +151,10 @@ func New(x Index, r *repository.Repository, cacheDir string) (*View, error) {
 	}
 	v := &View{
 		index: x, repo: r, cache: cacheDir, root: Root, birth: x.Instance(),
-		treeRows: newCache[int64, repository.Row](keptCommits),
+		treeRows: newCache[int64, repository.Row](rowsLimit),
 		trees:    newCache[treeKey, *tree](treesLimit),
 		shared:   newCache[int64, index.File](keptCommits),
-		files:    newCache[ID, io.ReaderAt](keptFiles),
+		files:    newCache[ID, io.ReaderAt](filesLimit),
 		rendered: newCache[ID, *spill](renderedLimit),
 		series:   newCache[seriesKey, *series](keptSeries),
 		synced:   make(chan struct{}),
