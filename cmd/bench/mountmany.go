@@ -61,9 +61,9 @@ func mountManyRows(l *lab) error {
 	return os.RemoveAll(dir)
 }
 
-// mountMemoryRow walks a commit of 200,000 empty files.
+// mountMemoryRow walks a million files: commits of empty files that differ in one.
 func mountMemoryRow(l *lab) error {
-	const folders, each = 200, 1000
+	const folders, each, commits = 200, 1000, 5
 	dir := l.path("mount-files")
 	for i := range folders * each {
 		name := filepath.Join(dir, "data", strconv.Itoa(i/each), strconv.Itoa(i))
@@ -76,7 +76,22 @@ func mountMemoryRow(l *lab) error {
 			return err
 		}
 	}
-	if err := l.commitOnce(dir); err != nil {
+	r, err := l.startRecorder(dir)
+	if err != nil {
+		return err
+	}
+	if err := r.init(dir); err != nil {
+		return err
+	}
+	for step := range commits {
+		if err := os.WriteFile(filepath.Join(dir, "data", "step"), []byte(strconv.Itoa(step)), 0o644); err != nil {
+			return err
+		}
+		if err := r.commit(step); err != nil {
+			return err
+		}
+	}
+	if err := r.end(); err != nil {
 		return err
 	}
 	mnt := l.path("mnt-files")
@@ -87,12 +102,18 @@ func mountMemoryRow(l *lab) error {
 	if err := way.mount(mnt); err != nil {
 		return err
 	}
-	_, err := command(way.tree(mnt), "sh", "-c", "find . -ls >/dev/null")
+	walk := func(note func(time.Duration)) error {
+		return timed(mnt, fmt.Sprintf("[ $(find latest/commits/ -ls | wc -l) -gt %d ]", commits*folders*each), note)
+	}
+	var first, second time.Duration
+	err = errors.Join(walk(func(d time.Duration) { first = d }), walk(func(d time.Duration) { second = d }))
 	memory, err2 := l.serverMemory()
 	if err = errors.Join(err, err2, way.unmount(mnt)); err != nil {
 		return err
 	}
-	l.add("memory of the server after find -ls of 200,000 files", megabytes(memory), "64 MB")
+	l.add("find -ls of 1,000,000 files, first", seconds(first), "")
+	l.add("find -ls of 1,000,000 files, again", seconds(second), "")
+	l.add("memory of the server after these", megabytes(memory), "64 MB")
 	return os.RemoveAll(dir)
 }
 
