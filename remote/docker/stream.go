@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -141,10 +142,13 @@ const (
 // errorSize bounds what is kept of the engine's own words.
 const errorSize = 4096
 
+// outputAhead is how much of a stream is read at once, if it is there: some frames of a program that prints much.
+const outputAhead = 128 << 10
+
 // demultiplex splits an engine's stream: frames of one byte which stream, three bytes zero, four bytes big-endian length, and the
 // bytes. It holds nothing back: what has been read of a frame is written before more is read.
-func demultiplex(stdout, stderr io.Writer, from io.Reader) error {
-	buffer := make([]byte, 32<<10)
+func demultiplex(stdout, stderr io.Writer, stream io.Reader) error {
+	from := bufio.NewReaderSize(stream, outputAhead)
 	for {
 		var head [8]byte
 		if _, err := io.ReadFull(from, head[:]); errors.Is(err, io.EOF) {
@@ -168,16 +172,17 @@ func demultiplex(stdout, stderr io.Writer, from io.Reader) error {
 			return fmt.Errorf("a stream of Docker has a frame of kind %d", head[0])
 		}
 		for rest > 0 {
-			n, err := from.Read(buffer[:min(rest, int64(len(buffer)))])
-			if _, err := to.Write(buffer[:n]); err != nil {
-				return &localError{err}
-			}
-			rest -= int64(n)
-			if rest > 0 && errors.Is(err, io.EOF) {
+			if _, err := from.Peek(1); errors.Is(err, io.EOF) {
 				return io.ErrUnexpectedEOF
-			} else if err != nil && !errors.Is(err, io.EOF) {
+			} else if err != nil {
 				return err
 			}
+			piece, _ := from.Peek(int(min(rest, int64(from.Buffered()))))
+			if _, err := to.Write(piece); err != nil {
+				return &localError{err}
+			}
+			rest -= int64(len(piece))
+			_, _ = from.Discard(len(piece)) // it is there
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -156,5 +157,33 @@ func TestOldSparesAreNotTaken(t *testing.T) {
 	}
 	if got := s.take("/x"); got != nil {
 		t.Errorf("took %+v", got)
+	}
+}
+
+// full is a connection on which any number of bytes has come.
+type full struct {
+	net.Conn
+	reads int
+}
+
+func (f *full) Read(p []byte) (int, error) {
+	f.reads++
+	return len(p), nil
+}
+
+// TestMuchIsReadAtOnce reads packets as x/crypto does, through a buffer of its own. Few calls of the system bring them.
+func TestMuchIsReadAtOnce(t *testing.T) {
+	come := &full{}
+	const packets = 100
+	r, packet := bufio.NewReader(gather(come)), make([]byte, 32<<10)
+	for range packets {
+		for _, part := range [][]byte{packet[:4], packet[4:]} { // its length, and the rest
+			if _, err := io.ReadFull(r, part); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if most := packets*len(packet)/gathered + 2; come.reads > most {
+		t.Errorf("%d reads for %d packets, more than %d", come.reads, packets, most)
 	}
 }

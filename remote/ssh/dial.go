@@ -174,7 +174,7 @@ func handshake(ctx context.Context, conn *meter, c *config, o Options) (*ssh.Cli
 		return nil, "", err
 	}
 	defer l.ring.close()
-	clientConn, channels, requests, err := ssh.NewClientConn(conn, c.hostport(), &ssh.ClientConfig{
+	clientConn, channels, requests, err := ssh.NewClientConn(gather(conn), c.hostport(), &ssh.ClientConfig{
 		Config: ssh.Config{Ciphers: slices.Clone(ciphers)},
 		User:   c.user,
 		HostKeyCallback: func(host string, remote net.Addr, key ssh.PublicKey) error {

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,20 @@ func (m *meter) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// A gatherer reads as much as is there at once. What makes packets of it asks for the first bytes of each, and then for the rest: two calls of the system or more
+// for every 32 KiB.
+type gatherer struct {
+	net.Conn
+	from *bufio.Reader
+}
+
+// gathered is how much that is at most.
+const gathered = 256 << 10
+
+func gather(c net.Conn) gatherer { return gatherer{c, bufio.NewReaderSize(c, gathered)} }
+
+func (g gatherer) Read(p []byte) (int, error) { return g.from.Read(p) }
 
 // err returns what ended it, nil while it goes on.
 func (m *meter) err() error {

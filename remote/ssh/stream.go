@@ -23,8 +23,8 @@ type stream struct {
 	timer *time.Timer
 }
 
-// pieceSize is that of the largest packet a channel carries.
-const pieceSize = 32 << 10
+// pieceSize is how much is handed on at once of what is there: eight of the largest packets that a channel carries.
+const pieceSize = 256 << 10
 
 // newStream begins to read. end is called once there is nothing more to read, for whatever reason.
 func newStream(name string, in io.Reader, out io.WriteCloser, shut func(), end func()) *stream {
