@@ -268,14 +268,15 @@ func descend(v replicate.Value, ok bool, path []string) (replicate.Value, bool) 
 	return v, ok
 }
 
-// duration is how long the present experiment ran, in seconds; up to now if it runs, unknown if it is lost.
+// duration is how long the present experiment ran, in seconds; up to now if it runs, unknown if it is lost or the clocks of
+// two machines make it negative.
 func (p *plan) duration() replicate.Value {
 	created, known := p.slots[p.created].Int64()
 	end, ended := p.slots[p.ended].Int64()
 	if !ended && p.concluded() == replicate.Running {
 		end, ended = p.now.UnixNano(), true
 	}
-	if !known || !ended {
+	if !known || !ended || end < created { // by clocks that differ
 		return replicate.Value{}
 	}
 	return replicate.Float(time.Duration(end - created).Seconds())

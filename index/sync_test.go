@@ -32,6 +32,13 @@ func (w *world) status(experiment replicate.ID) replicate.Status {
 	return e.Status
 }
 
+func TestADurationIsNeverNegative(t *testing.T) {
+	w := newWorld(t)
+	w.add(experimentRecord(replicate.Experiment{ID: id("67"), Created: start, Status: replicate.Finished, Ended: start.Add(-time.Second)}))
+	w.wantFound(Query{Filters: []string{"duration < 0"}})
+	w.wantFound(Query{Filters: []string{"duration is null"}}, "67")
+}
+
 func TestStatusFollowsTheHeartbeat(t *testing.T) {
 	w := newWorld(t)
 	e := id("67")

@@ -38,7 +38,7 @@ func (w *world) recordJob(ctx context.Context, spec job.Spec, tell func(string))
 	}
 	run := recorder.Run{
 		ID: spec.Experiment, Created: spec.Created, Dir: spec.Cwd, Command: spec.Command, User: spec.User, Host: spec.Host,
-		Facts: facts, Ended: true, Here: true, After: spec.After,
+		Facts: facts, Ended: true, Here: true, After: spec.After, Ahead: spec.Ahead(),
 	}
 	if len(run.Command) == 0 {
 		run.Command = spec.Argv

@@ -48,6 +48,8 @@ type Spec struct {
 	// Created is when the experiment began by the client's clock; what is recorded here counts as later than After.
 	Created time.Time `json:"created,omitzero"`
 	After   time.Time `json:"after,omitzero"`
+	// Came is when the job came to its supervisor, by the clock there, which sets it.
+	Came time.Time `json:"came,omitzero"`
 
 	// Linger is set when somebody follows who fetches what the job leaves: an ended supervisor waits for FetchedName then, for a moment, as from a
 	// container that has stopped everything takes longer.
@@ -55,6 +57,17 @@ type Spec struct {
 
 	// Secrets is set when the job cannot run without secrets: a supervisor that was started again waits for them.
 	Secrets bool `json:"secrets,omitempty"`
+}
+
+// onItsWay is how long a job may be on its way to its supervisor: a smaller difference of two clocks is not seen.
+const onItsWay = time.Minute
+
+// Ahead is how far the clock of the supervisor is before that of the client, who looked at its own when it sent the job.
+func (s *Spec) Ahead() time.Duration {
+	if d := s.Came.Sub(s.After); d.Abs() > onItsWay && !s.Came.IsZero() && !s.After.IsZero() {
+		return d
+	}
+	return 0
 }
 
 // ParseSpec reads a spec.json.

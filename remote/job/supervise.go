@@ -344,6 +344,9 @@ func (s *supervisor) take(line Line) {
 	defer s.mu.Unlock()
 	if line.Job != nil && s.spec == nil {
 		s.spec = line.Job
+		if s.spec.Came.IsZero() { // else an earlier supervisor had it
+			s.spec.Came = s.Now().UTC()
+		}
 	}
 	if line.Secrets == nil {
 		return

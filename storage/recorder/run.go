@@ -25,6 +25,9 @@ type Run struct {
 	Git     bool             // the project is that of whoever asked for the run, with the state of git
 	Here    bool             // the command runs on this machine, which is looked at
 	After   time.Time        // facts count as later than this: the clock of this machine may be behind the one that began the experiment
+
+	// Ahead is how far the clock of this machine is before the one that began the experiment. The end is told by that one, so that a run took as long as it took.
+	Ahead time.Duration
 }
 
 // BeginRun records the beginning of a run in the storage of its project, with the files of the project as its code. If the storage has an experiment
@@ -74,7 +77,7 @@ func openRun(ctx context.Context, run *Run, o Options) (*Session, replicate.Expe
 	if err != nil {
 		return nil, replicate.Experiment{}, err
 	}
-	s := &Session{o: o, place: p, guest: !run.Ended, metric: p.project.Config.Primary()}
+	s := &Session{o: o, place: p, guest: !run.Ended, metric: p.project.Config.Primary(), ahead: run.Ahead}
 	s.setOptions(nil)
 	s.options.After = run.After
 	if run.Created.IsZero() {

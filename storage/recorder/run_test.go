@@ -17,6 +17,21 @@ import (
 
 // TestRunComesHome begins a run in one project, carries it out in a copy of it with a storage of its own, whose clock is behind, and copies what was
 // recorded there back: one experiment, with the commits of the script, the output and the end.
+// TestARunTookAsLongAsItTook has a run that one clock says began, and another, an hour before or behind, that it ended.
+func TestARunTookAsLongAsItTook(t *testing.T) {
+	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
+		dir := newProject(t)
+		s, _, err := BeginRun(t.Context(), Run{Dir: dir, Command: []string{"make"}, Ended: true, Created: time.Now().Add(-ahead), Ahead: ahead}, testOptions())
+		check(t, err)
+		id, code := s.ID(), 0
+		check(t, s.Stop(t.Context(), replicate.Finished, &code))
+		e := recorded(t, dir, id).row.Experiment
+		if took := e.Ended.Sub(e.Created); took < 0 || took > time.Minute {
+			t.Errorf("on a machine that is ahead by %v it took %v", ahead, took)
+		}
+	}
+}
+
 func TestRunComesHome(t *testing.T) {
 	ctx := context.Background()
 	here, there := newProject(t), newProject(t)

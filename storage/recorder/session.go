@@ -107,9 +107,10 @@ type Session struct {
 	writer     *repository.Writer
 	experiment replicate.ID
 	metric     *replicate.Metric
-	guest      bool      // somebody else ends the experiment
-	alive      bool      // it sends the heartbeat all the same
-	created    time.Time // of a run
+	guest      bool          // somebody else ends the experiment
+	alive      bool          // it sends the heartbeat all the same
+	created    time.Time     // of a run
+	ahead      time.Duration // of the clock that told created
 	look       *look
 	points     backlog
 	stopBeat   context.CancelFunc
@@ -295,7 +296,7 @@ func (s *Session) End(ctx context.Context, status replicate.Status, fields map[s
 		}
 		return errors.Join(s.points.lost(), s.writer.End(ctx, "", nil))
 	}
-	fields["ended"] = raw(s.o.Now().UTC().Format(time.RFC3339Nano))
+	fields["ended"] = raw(s.o.Now().Add(-s.ahead).UTC().Format(time.RFC3339Nano))
 	return errors.Join(s.points.lost(), s.writer.End(ctx, status, fields))
 }
 
