@@ -65,3 +65,29 @@ func TestAHostThatRefusedLimitsIsAskedAgainAfterADay(t *testing.T) {
 		t.Fatal("a host may have been mended in a day")
 	}
 }
+
+func TestGPUsAreKnownForADay(t *testing.T) {
+	now := time.Now()
+	c := &Client{Memory: filepath.Join(t.TempDir(), "remote.json"), Now: func() time.Time { return now }}
+	h := &Host{client: c}
+	seen := gpus{Driver: "550.1", IDs: []string{"GPU-a"}, Names: []string{"H100"}}
+	h.rememberGPUs(seen)
+	now = now.Add(23 * time.Hour)
+	if got := h.rememberedGPUs(); !got.equal(seen) {
+		t.Fatalf("%+v is known", got)
+	}
+	h.rememberGPUs(seen)
+	now = now.Add(23 * time.Hour)
+	if got := h.rememberedGPUs(); !got.equal(seen) {
+		t.Fatalf("%+v is known of a host that has said so 23 hours ago", got)
+	}
+	now = now.Add(2 * time.Hour)
+	if got := h.rememberedGPUs(); got.there() {
+		t.Fatalf("%+v is believed after more than a day", got)
+	}
+	h.rememberGPUs(seen)
+	h.rememberGPUs(gpus{})
+	if got := h.rememberedGPUs(); got.there() {
+		t.Fatalf("%+v is believed of a host that has none any more", got)
+	}
+}
