@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/replicate/replicate/storage/storagetest"
 	"github.com/replicate/replicate/storage/storagetest/servers"
@@ -56,6 +57,28 @@ func TestTwoHostsTrainIntoOneStorage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRunIntoABucketIsAlive asks the bucket alone how a run is: whoever has it says that it lives, from before it is there until its end.
+func TestRunIntoABucketIsAlive(t *testing.T) {
+	d := newDesk(t)
+	s := storagetest.StartVersity(t)
+	d.expose(s)
+	d.write("replicate.yaml", d.read(filepath.Join(d.dir, "replicate.yaml"))+"storage: "+storagetest.Prefix(s.URL)+"\n")
+	d.write("wait.sh", "until [ -e go ]; do sleep 0.1; done\n")
+	id := strings.TrimSpace(d.replicate("run", "-d", "-H", "rh1", "sh", "wait.sh"))
+	is := func(status string) bool {
+		for _, e := range d.list() {
+			if e.Status == "lost" {
+				t.Fatalf("ls says %+v", e)
+			}
+			return e.Status == status
+		}
+		return false
+	}
+	d.within(time.Minute, "it runs", func() bool { return is("running") })
+	d.inside(d.lab.Hosts[0], id, "touch", "go")
+	d.within(time.Minute, "it ends", func() bool { return is("finished") })
 }
 
 // route lets the host behind the other reach this machine, through that.

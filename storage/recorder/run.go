@@ -3,6 +3,7 @@ package recorder
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"time"
 
@@ -65,6 +66,9 @@ func AttachRun(ctx context.Context, run Run, o Options) (*Session, error) {
 	resume := repository.Resume{Step: replicate.NoStep, At: run.After, Standing: known}
 	if s.writer, err = s.place.spool.Attach(ctx, e.ID, resume, s.options); err != nil {
 		return nil, err
+	}
+	if err := s.writer.Beat(ctx); err != nil { // the last one may be of who began it, and that is gone
+		return nil, errors.Join(err, s.writer.End(ctx, "", nil))
 	}
 	s.start(run)
 	return s, nil

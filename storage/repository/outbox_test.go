@@ -247,6 +247,43 @@ func TestUploadFollowsTheLiving(t *testing.T) {
 	l.checkEmpty()
 }
 
+// TestGuestsSayThatTheyLive: who begins an experiment that somebody else will end sends its heartbeat, until it leaves; who only takes part sends none.
+func TestGuestsSayThatTheyLive(t *testing.T) {
+	l := newOutboxLab(t, memStore(t))
+	w, _ := l.begin(WriterOptions{Guest: true})
+	id := w.own.meta.Experiment
+	part, err := l.spool.Attach(t.Context(), id, Resume{Step: replicate.NoStep}, WriterOptions{Root: l.root, Guest: true})
+	must(t, err)
+	uploading := l.outbox(l.store)
+	var passed atomic.Int64 // nanoseconds, for the uploader
+	uploading.now = func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }
+	done := make(chan error, 1)
+	go func() {
+		_, err := uploading.Upload(context.Background())
+		done <- err
+	}()
+	sent := func(step replicate.Step) {
+		t.Helper()
+		eventually(t, "a heartbeat", func() bool {
+			h, err := l.repo.Heartbeat(t.Context(), id)
+			return err == nil && h.Writer == w.own.meta.Writer && h.Step == step
+		})
+	}
+	sent(replicate.NoStep)
+	must(t, part.Log(Point{Step: 7}))
+	must(t, w.Log(Point{Step: 3}))
+	must(t, w.Beat(t.Context()))
+	passed.Store(int64(replicate.HeartbeatEvery))
+	sent(3)
+	must(t, part.End(t.Context(), "", nil))
+	must(t, w.End(t.Context(), "", nil))
+	must(t, <-done)
+	if s := l.status(id); s != "" {
+		t.Errorf("it is %q", s)
+	}
+	l.checkEmpty()
+}
+
 // An eager random wants every merge, at once.
 type eager struct{}
 

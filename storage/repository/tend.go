@@ -285,7 +285,8 @@ func (u *uploader) dropHead(experiment replicate.ID) {
 	}
 }
 
-// beatAll sends the heartbeats that are due, of living writers.
+// beatAll sends the heartbeats that are due, of living writers. Who says that an experiment lives need not be who ends it: a run elsewhere is a guest's until
+// its supervisor has it.
 func (u *uploader) beatAll(ctx context.Context) error {
 	var errs []error
 	for _, name := range u.spool.writers() {
@@ -293,7 +294,7 @@ func (u *uploader) beatAll(ctx context.Context) error {
 			continue
 		}
 		state, m := u.spool.stateOf(name)
-		if state != living || m.Guest || !m.Begun {
+		if state != living || !m.Begun || !exists(u.spool.path(name), beatName) {
 			continue
 		}
 		if err := u.beat(ctx, name, m); err != nil {
@@ -347,7 +348,7 @@ func (u *uploader) announce(ctx context.Context, b *batch) error {
 		}
 		dirs, _ := filepath.Glob(u.spool.path(string(r.Experiment.ID) + "-*")) // of hex digits
 		for _, dir := range dirs {
-			if state, m := u.spool.stateOf(filepath.Base(dir)); state != elsewhere && !m.Guest && !exists(dir, aliveName) {
+			if state, m := u.spool.stateOf(filepath.Base(dir)); state != elsewhere && !exists(dir, aliveName) {
 				errs = append(errs, u.beat(ctx, filepath.Base(dir), m))
 			}
 		}
