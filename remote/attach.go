@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 
@@ -10,12 +11,20 @@ import (
 	"github.com/replicate/replicate/remote/job"
 	"github.com/replicate/replicate/storage/project"
 	"github.com/replicate/replicate/storage/recorder"
+	"github.com/replicate/replicate/storage/repository"
 )
 
-// Attach takes up a run that somebody began, from where this machine stopped to show its log. secrets are sent again if the job waits for them, or its
-// uploader does.
-func (c *Client) Attach(ctx context.Context, p *project.Project, t Target, e replicate.Experiment, secrets func(context.Context) (job.Secrets, error)) (*Run, error) {
-	r := &Run{ID: e.ID, client: c, target: t, project: p, secrets: secrets, log: newLog(c, Notes(p)[e.ID].Offset)}
+// An Again is what only the process of now can say of a run that an earlier one began.
+type Again struct {
+	Secrets func(context.Context) (job.Secrets, error) // they are sent again if the job waits for them, or its uploader does
+	// Complete gives a job what is in no note, and of its variables those that this process has.
+	Complete func(j *Job, variables []string) error
+	Code     func(context.Context) (*repository.Tree, error) // the working directory as it was recorded
+}
+
+// Attach takes up a run that somebody began, from where this machine stopped to show its log. It goes on with a start that was cut off on this machine.
+func (c *Client) Attach(ctx context.Context, p *project.Project, t Target, e replicate.Experiment, a Again) (*Run, error) {
+	r := &Run{ID: e.ID, client: c, target: t, project: p, secrets: a.Secrets, log: newLog(c, Notes(p)[e.ID].Offset)}
 	if e.Run != nil {
 		r.facts = *e.Run
 	}
@@ -30,26 +39,34 @@ func (c *Client) Attach(ctx context.Context, p *project.Project, t Target, e rep
 		}
 		return r, nil
 	}
+	if e.Status.Final() {
+		if err := GiveUp(p, e.ID); err != nil {
+			return nil, err
+		}
+	}
 	host, err := c.Open(ctx, t)
 	if err != nil {
 		return nil, err
 	}
 	r.setHost(host)
-	if err := r.takeUp(ctx, e); err != nil {
-		r.Close()
-		return nil, err
+	begun, err := host.settleStart(ctx, p, e.ID)
+	switch {
+	case errors.Is(err, ErrCutOff):
+		err = r.goOn(ctx, e, a)
+	case err == nil && begun:
+		if err = r.takeUp(ctx, e); replicate.KindOf(err) == replicate.NotFound && isStarting(p, e.ID) {
+			err = startedBy(e.ID)
+		}
+	case err == nil:
+		err = hasCrashed(e.ID, host)
 	}
-	return r, nil
+	if err != nil {
+		r.Close()
+	}
+	return r, err
 }
 
 func (r *Run) takeUp(ctx context.Context, e replicate.Experiment) error {
-	begun, err := r.host.settleStart(ctx, r.project, r.ID)
-	if err != nil {
-		return err
-	}
-	if !begun {
-		return hasCrashed(r.ID, r.host)
-	}
 	state, stopped, err := r.host.state(ctx, r.ID)
 	if err != nil {
 		return err
@@ -67,14 +84,19 @@ func (r *Run) takeUp(ctx context.Context, e replicate.Experiment) error {
 	if !r.pulls() || e.Status.Final() || state.Ended() {
 		return nil
 	}
+	return r.join(ctx, e, replicate.Running)
+}
+
+// join takes part in the experiment of the run again, and says how it is.
+func (r *Run) join(ctx context.Context, e replicate.Experiment, status replicate.Status) (err error) {
 	options := r.client.Recorder
 	options.StorageFlag = r.project.StorageURL
 	r.session, err = recorder.AttachRun(ctx, recorder.Run{ID: r.ID, Dir: r.project.Root, Command: e.Command, User: e.User, Host: e.Host,
-		Created: e.Created, Facts: r.facts}, options)
+		Created: e.Created, Facts: r.facts, Git: status == replicate.Building && e.Git == nil}, options)
 	if err != nil {
 		return err
 	}
-	return r.session.SetStatus(ctx, replicate.Running, r.facts)
+	return r.session.SetStatus(ctx, status, r.facts)
 }
 
 func hasCrashed(id replicate.ID, at place) error {

@@ -301,17 +301,22 @@ func (c *Client) Show(ctx context.Context, p *project.Project, t Target, e repli
 	return newLog(c, 0).takeAll(frames)
 }
 
-// Ask asks something of the job of a run. The start of one that has no job yet is given up.
-func (c *Client) Ask(ctx context.Context, p *project.Project, t Target, e replicate.Experiment, s job.Signal) error {
+// Stop asks the job of a run to end, or whoever is about to start it to give up. A start that was cut off has come to an end when it returns: then ended is true.
+func (c *Client) Stop(ctx context.Context, p *project.Project, t Target, e replicate.Experiment) (ended bool, err error) {
 	if stopStart(p, e.ID) {
-		return nil
+		return false, nil
 	}
 	at, err := c.placeOf(ctx, p, t, e)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer at.Close()
-	return at.Signal(ctx, e.ID, s)
+	if host, ok := at.(*Host); ok {
+		if ended, err := host.stopCutOff(ctx, p, e.ID); ended || err != nil {
+			return ended, err
+		}
+	}
+	return false, at.Signal(ctx, e.ID, job.Stop)
 }
 
 // placeOf opens where a run is.

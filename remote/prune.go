@@ -22,7 +22,7 @@ const (
 	// that no container has.
 	builtFor = 24 * time.Hour
 	envFor   = 30 * 24 * time.Hour
-	// startedFor is how long a supervisor may wait for its job: sending the code takes long on a slow line.
+	// startedFor is how long a start that was cut off waits for somebody to go on with it, and a supervisor for its job: sending the code takes long on a slow line.
 	startedFor = 24 * time.Hour
 	servedFor  = time.Hour // of a container that serves a stopped run, or drops chunks
 	maxCaches  = 20 << 30  // bytes of a volume of caches or chunks
@@ -137,8 +137,8 @@ func (p *pruning) containers(ctx context.Context, usage docker.Usage) error {
 			project := c.Labels[docker.LabelProject]
 			ended[project]++
 			err = p.run(ctx, c, age > keptFor || ended[project] > keptRuns)
-		case c.Kind == docker.KindRun && age > startedFor:
-			err = p.unbegun(ctx, c)
+		case c.Kind == docker.KindRun:
+			err = p.unbegun(ctx, c, age > startedFor)
 		case c.Kind == docker.KindBuild && age > builtFor && hasStopped(c.State), (c.Kind == docker.KindPull || c.Kind == docker.KindPrune) && age > servedFor:
 			err = p.remove(ctx, Pruned{What: c.Kind, Name: c.Name, Size: c.Size}, func(ctx context.Context) error { return p.host.drop(ctx, c.Name) })
 		}
@@ -165,10 +165,10 @@ func (p *pruning) run(ctx context.Context, c docker.Used, old bool) error {
 	return p.removeRun(ctx, id, c.Size)
 }
 
-// unbegun removes a run whose supervisor waits for a job, of a client that did not come back.
-func (p *pruning) unbegun(ctx context.Context, c docker.Used) error {
+// unbegun removes a run that has no job, if the client that began it did not come back for long, or its experiment was deleted.
+func (p *pruning) unbegun(ctx context.Context, c docker.Used, old bool) error {
 	id, err := replicate.ParseID(c.Labels[docker.LabelExperiment])
-	if err != nil {
+	if err != nil || !old && !p.isGone(id) {
 		return nil
 	}
 	if err := p.host.hasJob(ctx, id); replicate.KindOf(err) != replicate.NotFound {
@@ -177,10 +177,13 @@ func (p *pruning) unbegun(ctx context.Context, c docker.Used) error {
 	return p.removeRun(ctx, id, c.Size)
 }
 
+// isGone reports whether the experiment of a run was deleted.
+func (p *pruning) isGone(id replicate.ID) bool { return p.options.Gone != nil && p.options.Gone(id) }
+
 // isDue reports whether a run that has ended can go: nothing of it is needed, and its commits are elsewhere.
 func (p *pruning) isDue(ctx context.Context, id replicate.ID, old bool) (bool, error) {
 	switch {
-	case p.options.Gone != nil && p.options.Gone(id):
+	case p.isGone(id):
 		return true, nil
 	case !old:
 		return false, nil

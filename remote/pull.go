@@ -200,7 +200,7 @@ func (r *Run) finish(ctx context.Context, p *pulling, end job.State, stopped boo
 func (h *Host) Fetch(ctx context.Context, p *project.Project, id replicate.ID) (settled bool, err error) {
 	begun, err := h.settleStart(ctx, p, id)
 	if err != nil || !begun {
-		return !begun, err
+		return err == nil, err
 	}
 	if !Pulls(p) {
 		return h.sendLeft(ctx, p, id, sendPatience)

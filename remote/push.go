@@ -20,7 +20,7 @@ const (
 // scan looks at the working directory, and asks before much of it travels.
 func (c *Client) scan(ctx context.Context, j Job) (*code.Tree, error) {
 	tree, err := code.Scan(ctx, code.Options{
-		Root: j.Project.Root, Ignore: j.Project.Config.Ignore, Memory: filepath.Join(j.Project.Private(), "sent"),
+		Root: j.Project.Root, Ignore: j.Project.Config.Ignore, Skip: notCode(j.Project), Memory: filepath.Join(j.Project.Private(), "sent"),
 	})
 	if err != nil {
 		return nil, err

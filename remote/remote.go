@@ -71,23 +71,23 @@ type Client struct {
 	programs programs
 }
 
-// A Job is what a run is asked to do.
+// A Job is what a run is asked to do. What JSON has of it is in a note until it has begun: nothing that is secret, or that the process which goes on with it knows better.
 type Job struct {
-	Project     *project.Project
-	Dir         string // where the command runs, if it runs in place
-	Argv        []string
-	Command     []string // as it is recorded
-	Target      Target
-	Env         map[string]string // values of variables, which are secrets
-	Mounts      []replicate.Mount
-	GPUs        string // "", "none", "all", a number, or UUIDs with commas
-	ShmSize     int64  // bytes; 0: half of the memory
-	Timeout     time.Duration
-	Retries     int
-	Ports       []uint16
-	Commit      bool
-	Environment image.Inputs
-	Detach      bool
+	Project     *project.Project  `json:"-"`
+	Dir         string            `json:"-"` // where the command runs, if it runs in place
+	Argv        []string          `json:"argv"`
+	Command     []string          `json:"command"` // as it is recorded
+	Target      Target            `json:"-"`
+	Env         map[string]string `json:"-"` // values of variables, which are secrets
+	Mounts      []replicate.Mount `json:"mounts,omitempty"`
+	GPUs        string            `json:"gpus,omitempty"`     // "", "none", "all", a number, or UUIDs with commas
+	ShmSize     int64             `json:"shm_size,omitempty"` // bytes; 0: half of the memory
+	Timeout     time.Duration     `json:"timeout,omitempty"`
+	Retries     int               `json:"retries,omitempty"`
+	Ports       []uint16          `json:"ports,omitempty"`
+	Commit      bool              `json:"commit,omitempty"`
+	Environment image.Inputs      `json:"environment"`
+	Detach      bool              `json:"-"`
 }
 
 // Exit codes of Run and Attach that are not the job's own.

@@ -55,9 +55,19 @@ func (r *Run) pulls() bool { return r.host != nil && isLocal(r.project.StorageUR
 func commandText(command []string) string { return strings.Join(recorder.Masked(command), " ") }
 
 // Start begins a run. It is recorded before anything else; when Start returns without an error the job is in the hands of its supervisor. After an
-// error nothing of it is left on the host, as far as that can be reached.
+// error nothing of it is left on the host, as far as that can be reached. Of a start that was cut off Attach can go on with what is left.
 func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 	r := &Run{client: c, target: j.Target, project: j.Project, facts: replicate.Run{Target: j.Target.text()}}
+	plan, err := c.plan(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	open := func(ctx context.Context) (*Host, survey, error) { return c.openFor(ctx, j, plan) }
+	return r, r.bringUp(ctx, j, plan, open, func(ctx context.Context) error { return r.begin(ctx, j) })
+}
+
+// plan says what the environment of a job is to be.
+func (c *Client) plan(ctx context.Context, j Job) (*image.Plan, error) {
 	plan, err := image.New(ctx, j.Environment)
 	if err != nil {
 		return nil, err
@@ -65,22 +75,27 @@ func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 	for _, warning := range plan.Warnings {
 		c.Warn(errors.New(warning))
 	}
-	j.Argv = withLocal(plan.Local, j.Argv)
+	return plan, nil
+}
+
+// bringUp gets the job of a run into the hands of its supervisor. open has the environment on the host, and record makes the session that says how the experiment
+// gets on. After an error the experiment has ended, if it was recorded.
+func (r *Run) bringUp(ctx context.Context, j Job, plan *image.Plan, open func(context.Context) (*Host, survey, error), record func(context.Context) error) error {
 	looking, stop := context.WithCancel(ctx)
 	defer stop()
 	opened := make(chan error, 1)
 	var found survey
 	go func() { // what takes a moment goes on beside what takes a round trip
-		host, said, err := c.openFor(looking, j, plan)
+		host, said, err := open(looking)
 		if host != nil {
 			r.setHost(host)
 		}
 		found = said
 		opened <- err
 	}()
-	tree, err := c.scan(ctx, j)
+	tree, err := r.client.scan(ctx, j)
 	if err == nil {
-		err = r.begin(ctx, j)
+		err = record(ctx)
 	}
 	if err != nil {
 		stop()
@@ -89,6 +104,7 @@ func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 		err = openErr
 	}
 	if err == nil {
+		j.Argv = withLocal(plan.Local, j.Argv)
 		err = r.launch(ctx, j, tree, found)
 	}
 	if err != nil {
@@ -97,10 +113,7 @@ func (c *Client) Start(ctx context.Context, j Job) (*Run, error) {
 	if r.started != nil {
 		r.started()
 	}
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
+	return err
 }
 
 // begin records the experiment.
@@ -122,8 +135,10 @@ func (r *Run) begin(ctx context.Context, j Job) (err error) {
 	}
 	r.ID = run.ID
 	r.log = newLog(r.client, 0)
-	r.session, _, err = recorder.BeginRun(ctx, run, options)
-	return err
+	if r.session, _, err = recorder.BeginRun(ctx, run, options); err != nil {
+		return err
+	}
+	return r.noteStart(j)
 }
 
 // launch takes everything to the host and hands the job over. If that fails with GPUs that were only remembered, it is done again with those that are there.
@@ -153,7 +168,7 @@ func (r *Run) launchWith(ctx context.Context, j Job, tree *code.Tree, found surv
 	if r.host.conn != nil && r.host.socket != "" {
 		r.host.conn.Prepare(r.host.socket, streams)
 	}
-	if err := writeNote(r.project, r.ID, Note{Target: r.facts.Target, Engine: r.host.identity()}); err != nil {
+	if err := r.changeNote(func(n *Note) { n.Engine = r.host.identity() }); err != nil {
 		return err
 	}
 	if _, err := r.host.engine.Create(ctx, container); err != nil {
@@ -243,6 +258,9 @@ func (r *Run) hand(ctx context.Context, j Job, spec job.Spec) error {
 
 // handedOver leaves the experiment to the supervisor, if what that says gets to the storage without us.
 func (r *Run) handedOver(ctx context.Context) error {
+	if err := r.changeNote(func(n *Note) { n.Start = nil }); err != nil {
+		return err
+	}
 	if r.pulls() {
 		return r.session.SetStatus(ctx, replicate.Running, r.facts)
 	}
@@ -254,8 +272,12 @@ func (r *Run) handedOver(ctx context.Context) error {
 // abandonTime bounds how long the host may take to remove what was begun there.
 const abandonTime = 20 * time.Second
 
-// abandon ends an experiment whose job never ran, and returns why.
+// abandon ends an experiment whose job never ran, and returns why. Of one whose host is out of reach in the middle of its start something may be there: Attach goes on.
 func (r *Run) abandon(ctx context.Context, why error) error {
+	if r.host != nil && r.host.isDead() && ctx.Err() == nil && r.session != nil && Notes(r.project)[r.ID].Start != nil {
+		r.Close()
+		return &replicate.Error{Kind: replicate.Unavailable, Err: errors.Join(why, r.session.Leave(ctx)), Hint: GoesOn(r.ID)}
+	}
 	status := replicate.Failed
 	if ctx.Err() != nil {
 		status = replicate.Interrupted

@@ -88,7 +88,8 @@ func (a *assassin) kills(n int, cmd *exec.Cmd) bool {
 	return a.seen >= n
 }
 
-// TestStartIsKilledAtEveryRequest kills commands that start runs at each of their requests to the engine in turn. What is left comes to an end.
+// TestStartIsKilledAtEveryRequest kills commands that start runs at each of their requests to the engine in turn. What is left has come to an end, or goes on when it is
+// attached to.
 func TestStartIsKilledAtEveryRequest(t *testing.T) {
 	d := newDesk(t)
 	host := d.lab.Hosts[0]
@@ -103,11 +104,19 @@ func TestStartIsKilledAtEveryRequest(t *testing.T) {
 	if starts < 10 {
 		t.Fatalf("a start makes %d requests", starts)
 	}
-	going := "status in (building, waiting, running, detached, lost)"
-	d.within(3*time.Minute, "every run ends", func() bool {
-		d.replicate("ps")
-		return len(d.list("--filter", going)) == 0
-	})
+	d.replicate("ps")
+	goOn := 0
+	for _, e := range d.list("--filter", "status in (building, waiting, running, detached, lost)") {
+		if o := d.try("attach", e.ID); o.code != 0 || o.stdout != "hello\n" {
+			t.Errorf("attach of %s, which was %s: exit code %d, %q", e.ID, e.Status, o.code, o.stdout)
+		}
+		if e.Status == "building" {
+			goOn++
+		}
+	}
+	if goOn == 0 {
+		t.Error("no start went on")
+	}
 	d.replicate("pull")
 	containers := d.containers(host)
 	for _, e := range d.list() {

@@ -13,10 +13,16 @@ import (
 	"github.com/replicate/replicate/remote"
 	"github.com/replicate/replicate/remote/job"
 	"github.com/replicate/replicate/storage/project"
+	"github.com/replicate/replicate/storage/repository"
 )
 
 const attachHelp = `Takes up a run that goes on, as if replicate run had never been left: shows what it prints from where this
-machine stopped, and brings its commits here. The exit code is that of the job.`
+machine stopped, and brings its commits here. The exit code is that of the job.
+
+If the command that started it was killed before the job began, attach on the same machine goes on with that:
+the environment is built on, the working directory is sent, the job starts, in the same experiment. The
+working directory must be as it was. Values that were given as --env NAME=VALUE are kept nowhere: set NAME
+in the environment of attach.`
 
 func attachCommand(w *world) *cli.Command {
 	return &cli.Command{
@@ -52,12 +58,31 @@ func (w *world) attach(c *cli.Context) error {
 	}
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r, err := client.Attach(ctx, p, t, e.Experiment, func(ctx context.Context) (job.Secrets, error) { return w.secrets(ctx, p) })
+	r, err := client.Attach(ctx, p, t, e.Experiment, remote.Again{
+		Secrets: func(ctx context.Context) (job.Secrets, error) { return w.secrets(ctx, p) },
+		Complete: func(j *remote.Job, variables []string) error {
+			j.Environment.Around = w.around(p)
+			return w.variables(j, variables)
+		},
+		Code: func(context.Context) (*repository.Tree, error) { return w.codeOf(c, e.ID) },
+	})
 	if err != nil {
 		return w.notStarted(ctx, err)
 	}
 	stop()
 	return w.follow(c.Context, r)
+}
+
+// codeOf returns the working directory that was recorded when an experiment began.
+func (w *world) codeOf(c *cli.Context, id replicate.ID) (tree *repository.Tree, err error) {
+	err = w.with(c, func(s *session) error {
+		row, err := s.index.CodeTree(s.ctx, id)
+		if err == nil {
+			tree, err = s.tree(row)
+		}
+		return err
+	})
+	return tree, err
 }
 
 // runOf finds an experiment that somebody started by run, and the machine it runs on.

@@ -139,7 +139,7 @@ func (w *world) machines(c *cli.Context, p *project.Project, list []*index.Exper
 		}
 	}
 	for id, note := range remote.Notes(p) {
-		if note.Due && note.Target != "" {
+		if (note.Due || note.Start != nil) && note.Target != "" {
 			add(note.Target, id)
 		}
 	}
@@ -275,13 +275,18 @@ func (a *asking) run(ctx context.Context, h *remote.Host, id replicate.ID) {
 	var asking sync.WaitGroup
 	asking.Go(func() { s, stateErr = h.State(ctx, id) })
 	_, err := h.Fetch(ctx, a.project, id)
-	if err != nil && replicate.KindOf(err) != replicate.NotFound {
+	cutOff := errors.Is(err, remote.ErrCutOff)
+	if err != nil && !cutOff && replicate.KindOf(err) != replicate.NotFound {
 		a.w.report("warning", err)
 	}
 	asking.Wait()
 	a.heard.mu.Lock()
 	defer a.heard.mu.Unlock()
 	switch {
+	case cutOff:
+		a.heard.statuses[id] = replicate.Building
+		a.w.sayCutOff(id)
+		return
 	case errors.Is(err, remote.ErrAnotherEngine):
 		if a.heard.statuses[id] == "" { // it may be found where it is
 			a.heard.statuses[id] = unreachable

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"slices"
@@ -100,6 +101,8 @@ func (w *world) settleHere(ctx context.Context, client *remote.Client, p *projec
 func (w *world) pullOne(ctx context.Context, h *remote.Host, p *project.Project, id replicate.ID) {
 	settled, err := h.Fetch(ctx, p, id)
 	switch {
+	case errors.Is(err, remote.ErrCutOff):
+		w.sayCutOff(id)
 	case err != nil:
 		w.warn(err)
 	case settled:
@@ -138,7 +141,12 @@ func (w *world) dueRuns(c *cli.Context) ([]due, *project.Project, error) {
 	return list, p, nil
 }
 
-// sayDue says that commits of runs may be elsewhere.
+// sayCutOff says what became of the start of a run.
+func (w *world) sayCutOff(id replicate.ID) {
+	w.say("%s: %v; %s", id.Short(), remote.ErrCutOff, remote.GoesOn(id))
+}
+
+// sayDue says that commits of runs may be elsewhere, and which starts were cut off.
 func (w *world) sayDue(c *cli.Context) error {
 	p, err := w.project(c)
 	if err != nil {
@@ -149,6 +157,9 @@ func (w *world) sayDue(c *cli.Context) error {
 		if note.Due {
 			runs[note.Target]++
 		}
+	}
+	for _, id := range remote.CutOff(p, w.now()) {
+		w.sayCutOff(id)
 	}
 	for _, target := range sortedKeys(runs) {
 		w.say("%s on %s may have commits that are not here: replicate pull", plural(runs[target], "run"), target)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/index"
+	"github.com/replicate/replicate/remote"
 	"github.com/replicate/replicate/storage"
 	"github.com/replicate/replicate/storage/repository"
 )
@@ -45,6 +46,7 @@ func (s *session) rm(ids []string, force bool) error {
 	w := s.w
 	var records []repository.Record
 	var experiments, commits int64
+	var deleted []replicate.ID // experiments
 	for _, ref := range ids {
 		t, err := s.resolve(ref)
 		if err != nil {
@@ -59,6 +61,7 @@ func (s *session) rm(ids []string, force bool) error {
 			commits++
 			w.say("%s  commit, step %s", t.Commit.ID.Short(), step(t.Commit.Step))
 		} else {
+			deleted = append(deleted, t.Experiment.ID)
 			experiments++
 			commits += t.Experiment.Commits
 			w.say("%s  experiment, %s, %s", t.Experiment.ID.Short(), t.Experiment.Status, plural(t.Experiment.Commits, "commit"))
@@ -75,6 +78,11 @@ func (s *session) rm(ids []string, force bool) error {
 	}
 	if err := s.repo.Append(s.ctx, records...); err != nil {
 		return err
+	}
+	for _, id := range deleted {
+		if err := remote.GiveUp(s.project, id); err != nil {
+			return err
+		}
 	}
 	w.say("deleted; %s", s.freeable())
 	return nil

@@ -186,11 +186,9 @@ func (w *world) jobOf(c *cli.Context, p *project.Project) (remote.Job, error) {
 
 // environment is what the image of a run is made of.
 func (w *world) environment(c *cli.Context, p *project.Project) image.Inputs {
-	uv, _ := exec.LookPath("uv") // "" if there is none
 	in := image.Inputs{
-		Root: p.Root, Image: p.Config.Image, Python: p.Config.Python, CUDA: p.Config.CUDA, Requirements: p.Config.PythonRequirements,
-		Install: p.Config.Install, InstallScript: p.Config.InstallScript, UV: uv,
-		Lookup: func(name string) (string, bool) { value := w.getenv(name); return value, value != "" },
+		Image: p.Config.Image, Python: p.Config.Python, CUDA: p.Config.CUDA, Requirements: p.Config.PythonRequirements,
+		Install: p.Config.Install, InstallScript: p.Config.InstallScript, Around: w.around(p),
 	}
 	if image := c.String("image"); image != "" {
 		in.Image, in.Python, in.CUDA = image, "", ""
@@ -198,10 +196,17 @@ func (w *world) environment(c *cli.Context, p *project.Project) image.Inputs {
 	if in.Image == "" && in.Python == "" {
 		in.PythonHere = pythonHere(c.Context)
 	}
-	if more := strings.Fields(w.getenv("PIP_EXTRA_INDEX_URL")); w.getenv("PIP_INDEX_URL") != "" || len(more) > 0 {
-		in.Indexes = append([]string{cmp.Or(w.getenv("PIP_INDEX_URL"), "https://pypi.org/simple")}, more...)
-	}
 	return in
+}
+
+// around is what this process adds to an environment.
+func (w *world) around(p *project.Project) image.Around {
+	uv, _ := exec.LookPath("uv") // "" if there is none
+	a := image.Around{Root: p.Root, UV: uv, Lookup: func(name string) (string, bool) { value := w.getenv(name); return value, value != "" }}
+	if more := strings.Fields(w.getenv("PIP_EXTRA_INDEX_URL")); w.getenv("PIP_INDEX_URL") != "" || len(more) > 0 {
+		a.Indexes = append([]string{cmp.Or(w.getenv("PIP_INDEX_URL"), "https://pypi.org/simple")}, more...)
+	}
+	return a
 }
 
 // pythonHere returns the version of python3 on this machine, such as 3.11; "" if there is none.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/index"
+	"github.com/replicate/replicate/remote"
 	"github.com/replicate/replicate/storage/repository"
 )
 
@@ -227,6 +228,8 @@ func (s *session) statusText(e *index.Experiment) string {
 		text += " after " + lasted(e.Ended.Sub(e.Created))
 	case e.Status == replicate.Running:
 		text += " for " + lasted(s.w.now().Sub(e.Created))
+	case slices.Contains(remote.CutOff(s.project, s.w.now()), e.ID):
+		text += fmt.Sprintf(": %v; %s", remote.ErrCutOff, remote.GoesOn(e.ID))
 	}
 	return text
 }

@@ -4,12 +4,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/replicate/replicate"
-	"github.com/replicate/replicate/remote/job"
 	"github.com/replicate/replicate/storage/recorder"
 )
 
 const stopHelp = `Stops the job of an experiment that replicate run started: its processes are asked to end, and killed after
-30 s or when stop is called again.
+30 s or when stop is called again. If the command that started it was killed before the job began, nothing of
+it is left then.
 
 Without an ID it ends the experiment that REPLICATE_EXPERIMENT_ID names, and that replicate init began without a
 command.`
@@ -78,8 +78,13 @@ func (w *world) stopRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := client.Ask(c.Context, p, t, e.Experiment, job.Stop); err != nil {
+	ended, err := client.Stop(c.Context, p, t, e.Experiment)
+	if err != nil {
 		return err
+	}
+	if ended {
+		w.say("%s had no job yet, and has ended: nothing of it is left on %s", e.ID.Short(), e.Run.Target)
+		return nil
 	}
 	w.say("asked %s to stop; again: kill it", e.ID.Short())
 	return nil

@@ -66,7 +66,7 @@ func newBench(t *testing.T) *bench {
 	lab := remotetest.Start(t, remotetest.Options{})
 	b := &bench{t: t, host: lab.Hosts[0], root: t.TempDir()}
 	b.Builder = b.client()
-	b.in = Inputs{Root: b.root, Image: remotetest.Image, Install: []string{"echo " + t.Name() + " >/made-for"}}
+	b.in = Inputs{Around: Around{Root: b.root}, Image: remotetest.Image, Install: []string{"echo " + t.Name() + " >/made-for"}}
 	t.Cleanup(b.clear)
 	return b
 }
@@ -374,7 +374,7 @@ func TestFullDiskOfTheHostIsSaidAsSuch(t *testing.T) {
 	b := &bench{t: t, host: lab.Hosts[0], root: t.TempDir()}
 	b.Builder = b.client()
 	t.Cleanup(b.clear)
-	b.in = Inputs{Root: b.root, Image: remotetest.Image, Install: []string{"head -c 300M /dev/urandom >/big"}}
+	b.in = Inputs{Around: Around{Root: b.root}, Image: remotetest.Image, Install: []string{"head -c 300M /dev/urandom >/big"}}
 	_, err := b.Program(t.Context())
 	must(t, err)
 	empty := b.host.FillDisk(t, 100<<20)

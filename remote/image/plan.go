@@ -12,21 +12,26 @@ import (
 	"github.com/replicate/replicate"
 )
 
-// Inputs is what an environment is made of.
+// Inputs is what an environment is made of. JSON has what somebody asked for, and not what the process around it adds.
 type Inputs struct {
-	Root          string // of the project: paths below are relative to it
-	Image         string // base image, as it is
-	Python        string // version: X.Y or X.Y.Z
-	CUDA          string // version: X.Y or X.Y.Z
-	Requirements  string // path of a file for pip; "": requirements.txt if it is there, unless Image is given
-	Install       []string
-	InstallScript string // path
+	Image         string   `json:"image,omitempty"`        // base image, as it is
+	Python        string   `json:"python,omitempty"`       // version: X.Y or X.Y.Z
+	CUDA          string   `json:"cuda,omitempty"`         // version: X.Y or X.Y.Z
+	Requirements  string   `json:"requirements,omitempty"` // path of a file for pip; "": requirements.txt if it is there, unless Image is given
+	Install       []string `json:"install,omitempty"`
+	InstallScript string   `json:"install_script,omitempty"` // path
+	PythonHere    string   `json:"python_here,omitempty"`    // X.Y of python3 on the machine where that was asked for, "" if there is none
 
-	PythonHere string                            // X.Y of python3 on this machine, "" if there is none
-	Indexes    []string                          // URLs of package indexes, with credentials if they need any: the first in place of PyPI, others beside it
-	Lookup     func(name string) (string, bool)  // values for ${NAME} in requirements; nil for none
-	UV         string                            // path of uv on this machine, "" if there is none
-	Export     func(root string) ([]byte, error) // what uv exports of a uv.lock; nil runs UV
+	Around `json:"-"`
+}
+
+// Around is what the process around a build adds to it.
+type Around struct {
+	Root    string                            // of the project: paths are relative to it
+	Indexes []string                          // URLs of package indexes, with credentials if they need any: the first in place of PyPI, others beside it
+	Lookup  func(name string) (string, bool)  // values for ${NAME} in requirements; nil for none
+	UV      string                            // path of uv on this machine, "" if there is none
+	Export  func(root string) ([]byte, error) // what uv exports of a uv.lock; nil runs UV
 }
 
 // A Plan is what an environment is to be. It says nothing of any host.

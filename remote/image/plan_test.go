@@ -54,7 +54,7 @@ func TestBaseAndSteps(t *testing.T) {
 			map[string]string{"requirements.txt": "a\nb\n", "s.sh": "true"},
 			"python:3.12-slim", "install_script: s.sh, install: apt-get install -y x, install: make, requirements.txt: 2 packages"},
 		{"requirements that are empty", Inputs{}, map[string]string{"requirements.txt": "# nothing\n\n"}, "python:3.12-slim", ""},
-		{"uv.lock", Inputs{Export: func(string) ([]byte, error) { return []byte("a==1 \\\n    --hash=sha256:00\n"), nil }}, map[string]string{"uv.lock": "x"},
+		{"uv.lock", Inputs{Around: Around{Export: func(string) ([]byte, error) { return []byte("a==1 \\\n    --hash=sha256:00\n"), nil }}}, map[string]string{"uv.lock": "x"},
 			"python:3.12-slim", "uv.lock: 1 package"},
 		{"requirements.txt beside uv.lock", Inputs{}, map[string]string{"uv.lock": "x", "requirements.txt": "a\n"}, "python:3.12-slim", "requirements.txt: 1 package"},
 	}
@@ -87,16 +87,16 @@ func TestInputsThatAreRefused(t *testing.T) {
 		{"no script", Inputs{InstallScript: "s.sh"}, nil, "install_script: s.sh is not there"},
 		{"no requirements", Inputs{Requirements: "r.txt"}, nil, "python_requirements: r.txt is not there"},
 		{"uv.lock without uv", Inputs{}, map[string]string{"uv.lock": "x"}, "uv is not installed here"},
-		{"uv that fails", Inputs{Export: func(string) ([]byte, error) {
+		{"uv that fails", Inputs{Around: Around{Export: func(string) ([]byte, error) {
 			return nil, replicate.Errorf(replicate.Usage, "the lock is of another version")
-		}}, map[string]string{"uv.lock": "x"}, "the lock is of another version"},
+		}}}, map[string]string{"uv.lock": "x"}, "the lock is of another version"},
 		{"unset variable", Inputs{}, map[string]string{"requirements.txt": "x @ https://${TOKEN}@h/x.whl\n"}, "${TOKEN} is not set"},
 		{"itself", Inputs{}, map[string]string{"requirements.txt": "a\n-r requirements.txt\n"}, "requirements.txt:2: requirements.txt includes itself"},
 		{"in a circle", Inputs{}, map[string]string{"requirements.txt": "-r b/b.txt\n", "b/b.txt": "-r ../requirements.txt\n"}, "includes itself"},
 		{"included file that is not there", Inputs{}, map[string]string{"requirements.txt": "a\n\n-r more.txt\n"}, "requirements.txt:3: include: more.txt is not there"},
 		{"wheel that is not there", Inputs{}, map[string]string{"requirements.txt": "./x.whl\n"}, "./x.whl is not there"},
 		{"directory outside", Inputs{}, map[string]string{"requirements.txt": "-e ..\n"}, ".. is outside of the project"},
-		{"password with a space", Inputs{Indexes: []string{"https://u:a%20b@h/s"}}, map[string]string{"requirements.txt": "a\n"}, "the password for h has characters"},
+		{"password with a space", Inputs{Around: Around{Indexes: []string{"https://u:a%20b@h/s"}}}, map[string]string{"requirements.txt": "a\n"}, "the password for h has characters"},
 		{"requirements from elsewhere", Inputs{}, map[string]string{"requirements.txt": "-r https://u:s3cret@h/r.txt\n"}, "https://h/r.txt cannot be kept the same"},
 	}
 	for _, tt := range tests {
@@ -204,7 +204,7 @@ func TestKeysChangeFromAnEditOn(t *testing.T) {
 		{"nothing", keys(in, files, base), 4},
 		{"comment in requirements", keys(in, with("requirements.txt", "# new\n\na   # x\n"), base), 4},
 		{"requirement", keys(in, with("requirements.txt", "a==2\n"), base), 3},
-		{"index", keys(Inputs{Install: in.Install, InstallScript: "s.sh", Indexes: []string{"https://h/s"}}, files, base), 3},
+		{"index", keys(Inputs{Install: in.Install, InstallScript: "s.sh", Around: Around{Indexes: []string{"https://h/s"}}}, files, base), 3},
 		{"last install line", keys(Inputs{Install: []string{"one", "2"}, InstallScript: "s.sh"}, files, base), 2},
 		{"order of install lines", keys(Inputs{Install: []string{"two", "one"}, InstallScript: "s.sh"}, files, base), 1},
 		{"script", keys(in, with("s.sh", "false"), base), 0},
@@ -232,7 +232,7 @@ func TestKeysChangeFromAnEditOn(t *testing.T) {
 func TestSecretsAreInNoKeyAndNoFile(t *testing.T) {
 	plan := func(password string) *Plan {
 		p, err := New(t.Context(), project(t, Inputs{
-			Indexes: []string{"https://ann:" + password + "@h/s"}, Lookup: func(string) (string, bool) { return password, true },
+			Around: Around{Indexes: []string{"https://ann:" + password + "@h/s"}, Lookup: func(string) (string, bool) { return password, true }},
 		}, map[string]string{"requirements.txt": "a @ https://" + password + "@h2/a.whl\nb @ https://${TOKEN}@h3/b.whl\n"}))
 		must(t, err)
 		return p
@@ -288,7 +288,7 @@ func TestWheelsOfAnotherCUDAAreAWarning(t *testing.T) {
 
 // TestHighestLayerCounts: layers below one that is there may be gone.
 func TestHighestLayerCounts(t *testing.T) {
-	p, err := New(t.Context(), Inputs{Root: t.TempDir(), Install: []string{"one", "two", "three"}})
+	p, err := New(t.Context(), Inputs{Around: Around{Root: t.TempDir()}, Install: []string{"one", "two", "three"}})
 	must(t, err)
 	base := docker.Image{ID: "b"}
 	layers := p.Keys(base)
