@@ -68,13 +68,11 @@ func TestRunIntoABucketIsAlive(t *testing.T) {
 	d.write("wait.sh", "until [ -e go ]; do sleep 0.1; done\n")
 	id := strings.TrimSpace(d.replicate("run", "-d", "-H", "rh1", "sh", "wait.sh"))
 	is := func(status string) bool {
-		for _, e := range d.list() {
-			if e.Status == "lost" {
-				t.Fatalf("ls says %+v", e)
-			}
-			return e.Status == status
+		list := d.list()
+		if len(list) == 1 && list[0].Status == "lost" {
+			t.Fatalf("ls says %+v", list)
 		}
-		return false
+		return len(list) == 1 && list[0].Status == status
 	}
 	d.within(time.Minute, "it runs", func() bool { return is("running") })
 	d.inside(d.lab.Hosts[0], id, "touch", "go")
