@@ -22,7 +22,7 @@ from time import monotonic
 from .values import encode
 
 PROTOCOL = 1
-HELLO_WAIT = 5.0             # seconds; what has not answered by then is another program called replicate
+HELLO_WAIT = 30.0            # seconds; what has not answered by then is another program called replicate. A machine with much to start takes over 5
 HELLO_AGAIN = 60.0           # seconds for one that is started again: a machine on which recorders die has much to do
 NUDGE_EVERY = 5.0            # seconds without an answer until a stopped recorder is told to go on; harmless if it runs
 PIPE_SIZE = 1 << 20          # bytes; the most an ordinary user may ask for

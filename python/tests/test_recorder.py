@@ -156,7 +156,7 @@ print("alive")
             with self.subTest(habit):
                 def attempt():
                     start = time.monotonic()
-                    _, err = self.train(habit, code=1)
+                    _, err = self.train(habit, "import replicate.recorder\nreplicate.recorder.HELLO_WAIT = 1\nreplicate.init()", code=1)
                     self.assertIn(f"replicate.Error: start the recorder {support.FAKE}: it does not answer as replicate does\n"
                                   "replicate: hint: another program of that name?", err)
                     return time.monotonic() - start
