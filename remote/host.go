@@ -7,6 +7,7 @@ import (
 	"net"
 	"os/exec"
 	"sync"
+	"time"
 
 	"github.com/replicate/replicate"
 	"github.com/replicate/replicate/remote/docker"
@@ -127,6 +128,21 @@ func (h *Host) Name() string { return h.target.text() }
 
 // isDead reports whether the line is gone.
 func (h *Host) isDead() bool { return h.conn != nil && h.conn.Err() != nil }
+
+// deathNews is how long after a call on it has failed a line that is gone may be known to be gone: the two are told by different goroutines.
+const deathNews = time.Second
+
+// diedOf reports whether the line is gone, which may be why a call has failed.
+func (h *Host) diedOf(ctx context.Context, err error) bool {
+	if h.conn != nil && replicate.KindOf(err) == replicate.Unavailable {
+		select {
+		case <-h.conn.Dead():
+		case <-ctx.Done():
+		case <-time.After(deathNews):
+		}
+	}
+	return h.isDead()
+}
 
 // lost reports whether an error means that the line is gone, and not that something was refused.
 func (h *Host) lost(err error) bool {

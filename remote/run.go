@@ -274,7 +274,7 @@ const abandonTime = 20 * time.Second
 
 // abandon ends an experiment whose job never ran, and returns why. Of one whose host is out of reach in the middle of its start something may be there: Attach goes on.
 func (r *Run) abandon(ctx context.Context, why error) error {
-	if r.host != nil && r.host.isDead() && ctx.Err() == nil && r.session != nil && Notes(r.project)[r.ID].Start != nil {
+	if r.host != nil && r.host.diedOf(ctx, why) && ctx.Err() == nil && r.session != nil && Notes(r.project)[r.ID].Start != nil {
 		r.Close()
 		return &replicate.Error{Kind: replicate.Unavailable, Err: errors.Join(why, r.session.Leave(ctx)), Hint: GoesOn(r.ID)}
 	}
