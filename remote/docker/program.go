@@ -2,6 +2,7 @@ package docker
 
 import (
 	"archive/tar"
+	"bufio"
 	"compress/gzip"
 	"crypto/rand"
 	"crypto/sha256"
@@ -139,10 +140,15 @@ func eachFile(file fs.File, name string, mode int64, f func(*tar.Header, io.Read
 	return f(&tar.Header{Name: name, Mode: mode, Size: info.Size(), ModTime: time.Unix(0, 0), Typeflag: tar.TypeReg}, file)
 }
 
+// archivePiece is how much of an archive is sent at once. gzip gives it away in pieces of 240 bytes, each of which would be a packet, and sshd moves all that
+// the engine has not taken yet for each packet: a busy host would do nothing else any more.
+const archivePiece = 64 << 10
+
 // archive writes the program as a gzipped tar of the image it is sent in: a new volume is filled with what the image has in the
 // same place.
 func (p Program) archive(to io.Writer) error {
-	packed, err := gzip.NewWriterLevel(to, gzip.BestSpeed)
+	pieces := bufio.NewWriterSize(to, archivePiece)
+	packed, err := gzip.NewWriterLevel(pieces, gzip.BestSpeed)
 	if err != nil {
 		return err
 	}
@@ -155,5 +161,5 @@ func (p Program) archive(to io.Writer) error {
 		_, err := io.Copy(archive, content)
 		return err
 	})
-	return errors.Join(err, archive.Close(), packed.Close())
+	return errors.Join(err, archive.Close(), packed.Close(), pieces.Flush())
 }
