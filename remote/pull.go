@@ -31,7 +31,7 @@ func (h *Host) Pull(ctx context.Context, p *project.Project, id replicate.ID) (s
 		}
 		settled, err := there.pull(ctx, p, before, stopped)
 		there.close()
-		if err != nil && !stopped && h.hasStopped(ctx, id) { // meanwhile
+		if err != nil && !stopped && h.stops(ctx, id) { // with what was read from
 			continue
 		}
 		return settled, err

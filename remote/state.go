@@ -64,10 +64,14 @@ func (h *Host) awaitStop(ctx context.Context, id replicate.ID) error {
 	}
 }
 
-// hasStopped reports whether the container of a run is known to have stopped.
-func (h *Host) hasStopped(ctx context.Context, id replicate.ID) bool {
-	c, err := h.engine.Inspect(ctx, docker.RunName(id))
-	return err == nil && hasStopped(c)
+// stopNews is how long after the end of what else ran in it a container may be known to have stopped.
+const stopNews = 3 * time.Second
+
+// stops reports whether the container of a run has stopped, or is about to.
+func (h *Host) stops(ctx context.Context, id replicate.ID) bool {
+	ctx, cancel := context.WithTimeout(ctx, stopNews)
+	defer cancel()
+	return h.awaitStop(ctx, id) == nil
 }
 
 func hasStopped(c docker.State) bool {
