@@ -36,7 +36,7 @@ func TestPsAsksHostsOfReplicateYAML(t *testing.T) {
 	other := d.clone("hosts: {theirs: rh1}\n")
 	d.write("replicate.yaml", d.read(filepath.Join(d.dir, "replicate.yaml"))+"hosts: {ours: rh1}\n")
 	id := strings.TrimSpace(other.replicate("run", "-d", "-H", "theirs", "--gpus", "none", "sleep", "600"))
-	t.Cleanup(func() { d.lab.Hosts[0].Docker(t, "rm", "-f", "-v", "replicate-run-"+id) })
+	t.Cleanup(func() { d.forget(d.lab.Hosts[0], id) })
 	if o := d.try("ps"); !strings.Contains(o.stdout, "running") || o.stderr != "" {
 		t.Errorf("ps says of a job that another clone has started:\n%s%s", o.stdout, o.stderr)
 	}
@@ -76,7 +76,7 @@ func TestPsDialsAMachineOnce(t *testing.T) {
 	d.write("replicate.yaml", d.read(filepath.Join(d.dir, "replicate.yaml"))+"hosts: {gpu1: rh1, gpu2: {address: rh1}}\n")
 	host := d.lab.Hosts[0]
 	id := strings.TrimSpace(d.replicate("run", "-d", "-H", "rh1", "--gpus", "none", "sleep", "600"))
-	t.Cleanup(func() { host.Docker(t, "rm", "-f", "-v", "replicate-run-"+id) })
+	t.Cleanup(func() { d.forget(host, id) })
 	before := host.Connections(t)
 	if row := d.row(id[:7]); !strings.Contains(row, "running") {
 		t.Errorf("ps says %q", row)

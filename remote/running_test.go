@@ -126,6 +126,13 @@ func (d *desk) fetch(h *remotetest.Host, id, name string) string {
 	return d.read(to)
 }
 
+// forget removes a run from a host, whatever it does. Other tests have that host after this one.
+func (d *desk) forget(h *remotetest.Host, id string) {
+	d.t.Helper()
+	h.Docker(d.t, "rm", "-f", "replicate-run-"+id)
+	h.Docker(d.t, "volume", "rm", "replicate-run-"+id)
+}
+
 // containers lists the containers of runs of this desk's experiments on a host: name and status.
 func (d *desk) containers(h *remotetest.Host) map[string]string {
 	d.t.Helper()
